@@ -1,0 +1,1 @@
+"""Scorers: exact twins of the official ones, plus what needs no labels."""

@@ -1,0 +1,1 @@
+"""One file per family of lane detectors; each ends in `MODELS = (LaneModel(...), ...)`."""

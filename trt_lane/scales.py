@@ -1,0 +1,133 @@
+"""ScaleTable: what calibration hands to export. One .npz, no torch needed to read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from trt_lane.errors import TrtLaneError
+from trt_lane.files import atomic_write
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """The quantisation step of one tensor: x_q = clip(round_half_even(x / value), qmin, qmax).
+
+    Attributes:
+        value: float32 () for the whole tensor, or (n,) along `axis`; positive and finite.
+        axis: None for one step per tensor.
+        bits: 8 runs in TensorRT; 2..7 are simulations.
+    """
+
+    value: np.ndarray
+    axis: int | None = None
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        value = np.asarray(self.value, np.float32)
+        object.__setattr__(self, "value", value)
+        if value.ndim != (0 if self.axis is None else 1):
+            raise ValueError(f"scale has shape {value.shape}; expected one axis per channel axis")
+        if not (np.isfinite(value).all() and (value > 0).all()):
+            raise ValueError(
+                f"scales must be positive and finite, got {value.min()}..{value.max()}"
+            )
+        if not 2 <= self.bits <= 8:
+            raise ValueError(f"bits is {self.bits}; expected 2..8")
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer level."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer level."""
+        return (1 << (self.bits - 1)) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleTable:
+    """Every scale of a quantised network.
+
+    Attributes:
+        activations: by quantisation point (the key that calibrators.insert gives the tensor).
+        weights: by parameter name of the BN-folded network ("model.conv1.weight").
+        rounded: int8 weights by the same names: the levels that the engine will hold.
+        maxima: largest magnitude seen on every float tensor by its graph name: export keeps in
+            FP32 what would overflow FP16.
+        digests: sha256 of "model", "recipe", "weights", "data".
+        info: plain facts for people (recipe name, number of frames, seconds).
+    """
+
+    activations: dict[str, Scale]
+    weights: dict[str, Scale]
+    rounded: dict[str, np.ndarray]
+    maxima: dict[str, float] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    info: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.weights.keys() != self.rounded.keys():
+            odd = sorted(self.weights.keys() ^ self.rounded.keys())[:3]
+            raise ValueError(f"weights without both a scale and rounded values: {odd}")
+
+    def digest(self) -> str:
+        """sha256 over every number that export uses; times and other `info` are left out."""
+        sha = hashlib.sha256(json.dumps(self.digests, sort_keys=True).encode())
+        for group in (self.activations, self.weights):
+            for key in sorted(group):
+                scale = group[key]
+                sha.update(f"{key}|{scale.axis}|{scale.bits}|".encode() + scale.value.tobytes())
+        for key in sorted(self.rounded):
+            sha.update(key.encode() + np.ascontiguousarray(self.rounded[key]).tobytes())
+        return sha.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write atomically."""
+        arrays: dict[str, np.ndarray] = {}
+        meta: dict = {"schema": SCHEMA, "digests": self.digests, "info": self.info}
+        meta["maxima"] = {k: float(v) for k, v in self.maxima.items()}
+        for group_name in ("activations", "weights"):
+            group: dict[str, Scale] = getattr(self, group_name)
+            meta[group_name] = {k: {"axis": s.axis, "bits": s.bits} for k, s in group.items()}
+            arrays.update({f"{group_name}/{k}": s.value for k, s in group.items()})
+        arrays.update({f"rounded/{k}": v for k, v in self.rounded.items()})
+        meta["digest"] = self.digest()
+        with atomic_write(path) as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> ScaleTable:
+        """Read and verify; a damaged or foreign file is a TrtLaneError."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta = json.loads(str(file["meta"]))
+                if meta["schema"] != SCHEMA:
+                    raise TrtLaneError(
+                        f"{path} has schema {meta['schema']}, expected {SCHEMA}; calibrate again"
+                    )
+                groups = {
+                    g: {k: Scale(file[f"{g}/{k}"], **v) for k, v in meta[g].items()}
+                    for g in ("activations", "weights")
+                }
+                rounded = {k: file[f"rounded/{k}"] for k in meta["weights"]}
+        except FileNotFoundError:
+            raise TrtLaneError(f"no scale table at {path}; run: python -m calibrators") from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise TrtLaneError(
+                f"{path} is not a whole scale table ({error}); calibrate again"
+            ) from None
+        table = cls(
+            **groups, rounded=rounded, **{k: meta[k] for k in ("maxima", "digests", "info")}
+        )
+        if table.digest() != meta["digest"]:
+            raise TrtLaneError(f"{path} was changed after it was written; calibrate again")
+        return table
