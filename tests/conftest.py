@@ -1,0 +1,17 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real frames, weights and official results beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("real data is not here: no folder ../shared beside the project")
+    return SHARED
