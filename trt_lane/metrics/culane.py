@@ -1,0 +1,203 @@
+"""CULane's F1: the counts of the official C++ evaluator, without building it.
+
+Source of every rule: the evaluation code of XingangPan/SCNN (tools/lane_evaluation), shipped by
+cfzd/Ultra-Fast-Lane-Detection too. Lanes are drawn 30 px wide on the 1640x590 frame along a natural
+cubic spline, compared by intersection over union, matched one to one, and a pair counts as found
+when its IoU is above the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from trt_lane.lanes import LaneSet
+from trt_lane.metrics.assignment import match_heaviest
+from trt_lane.metrics.culane_spline import spline_points
+
+FRAME_HW = (590, 1640)
+WIDTH_PX = 30
+IOU = 0.5
+# The official matching takes edges within 0.01 IoU of the best as equally good; a stricter matching
+# would give other counts near the threshold.
+MATCH_TOLERANCE = 1e-2
+# What x86 makes of NaN or of a float beyond int32 when it is rounded to a pixel.
+NO_PIXEL = np.iinfo(np.int32).min
+
+Lanes = LaneSet | Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class CulaneCounts:
+    """Lanes found (tp), lanes made up (fp), lanes missed (fn); counts of image sets add up.
+
+    The shares are 1 when there was nothing to find and nothing was claimed, and 0 where their
+    denominator is 0 otherwise (the official program prints -1 and NaN there).
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: CulaneCounts) -> CulaneCounts:
+        return CulaneCounts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """Share of the predicted lanes that are real."""
+        return self._share(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """Share of the annotated lanes that were found."""
+        return self._share(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return self._share(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    def _share(self, part: int, whole: int) -> float:
+        return part / whole if whole else float(self == CulaneCounts())
+
+
+def score_image(
+    pred: Lanes,
+    anno: Lanes,
+    frame_hw: tuple[int, int] = FRAME_HW,
+    width_px: int = WIDTH_PX,
+    thresholds: Sequence[float] = (IOU,),
+) -> tuple[CulaneCounts, ...]:
+    """Counts of one image at each IoU threshold, in the order of `thresholds`.
+
+    Args:
+        pred: predicted lanes; a LaneSet is scaled from its own frame to `frame_hw`, arrays (P, 2)
+            are taken to be in its pixels. A lane of 0 or 1 points matches nothing but counts.
+        anno: the annotated lanes, likewise.
+        frame_hw: size at which lanes are drawn.
+        width_px: width at which lanes are drawn.
+        thresholds: a pair is found when its IoU is above (not at) the threshold.
+    """
+    pred_lanes, anno_lanes = as_arrays(pred, frame_hw), as_arrays(anno, frame_hw)
+    ious = iou_matrix(anno_lanes, pred_lanes, frame_hw, width_px)
+    matched = []
+    if ious.size:
+        column_of = match_heaviest(ious, MATCH_TOLERANCE)
+        matched = [ious[row, column] for row, column in enumerate(column_of) if column >= 0]
+    counts = []
+    for threshold in thresholds:
+        tp = sum(bool(iou > threshold) for iou in matched)
+        counts.append(CulaneCounts(tp, len(pred_lanes) - tp, len(anno_lanes) - tp))
+    return tuple(counts)
+
+
+def score(
+    pairs: Iterable[tuple[Lanes, Lanes]],
+    thresholds: Sequence[float] = (IOU,),
+    frame_hw: tuple[int, int] = FRAME_HW,
+    width_px: int = WIDTH_PX,
+) -> tuple[CulaneCounts, ...]:
+    """Counts over (pred, anno) pairs at each threshold; arguments as in `score_image`."""
+    totals = tuple(CulaneCounts() for _ in thresholds)
+    for pred, anno in pairs:
+        image = score_image(pred, anno, frame_hw, width_px, thresholds)
+        totals = tuple(a + b for a, b in zip(totals, image, strict=True))
+    return totals
+
+
+def agreement(
+    lanes: Sequence[LaneSet], float_lanes: Sequence[LaneSet], threshold: float = IOU
+) -> CulaneCounts:
+    """How far two versions of a model give the same lanes; needs no labels.
+
+    The float model's lanes take the annotation's place: `.f1` is the agreement F1, `.recall` the
+    share of the float model's lanes that survived. Images are paired by position.
+    """
+    return score(zip(lanes, float_lanes, strict=True), (threshold,))[0]
+
+
+def iou_matrix(
+    anno: Sequence[np.ndarray],
+    pred: Sequence[np.ndarray],
+    frame_hw: tuple[int, int] = FRAME_HW,
+    width_px: int = WIDTH_PX,
+) -> np.ndarray:
+    """IoU float64 (annotated, predicted) of the drawn lanes.
+
+    0 for lanes of fewer than 2 points; NaN (0 / 0) when neither lane touches the frame, as in the
+    official code, where such a pair can never be matched.
+    """
+    anno_strips = [draw_strip(lane, frame_hw, width_px) for lane in anno]
+    pred_strips = [draw_strip(lane, frame_hw, width_px) for lane in pred]
+    ious = np.zeros((len(anno), len(pred)))
+    for i, a in enumerate(anno_strips):
+        for j, b in enumerate(pred_strips):
+            ious[i, j] = 0.0 if a is None or b is None else a.iou(b)
+    return ious
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """The pixels of one drawn lane: its mask cut to where it lies."""
+
+    mask: np.ndarray  # uint8 (h, w), 1 on the lane
+    top: int
+    left: int
+    area_px: int
+
+    def iou(self, other: Strip) -> float:
+        """Intersection over union; NaN when both are empty."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.mask.shape[0], other.top + other.mask.shape[0])
+        right = min(self.left + self.mask.shape[1], other.left + other.mask.shape[1])
+        shared_px = 0
+        if top < bottom and left < right:
+            window = (top, bottom, left, right)
+            shared_px = cv2.countNonZero(cv2.bitwise_and(self._cut(*window), other._cut(*window)))
+        union_px = self.area_px + other.area_px - shared_px
+        return shared_px / union_px if union_px else float("nan")
+
+    def _cut(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        return self.mask[top - self.top : bottom - self.top, left - self.left : right - self.left]
+
+
+def draw_strip(
+    lane: np.ndarray, frame_hw: tuple[int, int] = FRAME_HW, width_px: int = WIDTH_PX
+) -> Strip | None:
+    """Draw a lane (P, 2); None when it has fewer than 2 points."""
+    if len(lane) < 2:
+        return None
+    pixels = _to_pixels(lane if len(lane) == 2 else spline_points(lane))
+    moved = np.ones(len(pixels), bool)
+    moved[1:] = (pixels[1:] != pixels[:-1]).any(axis=1)
+    pixels = pixels[moved]  # a segment of no length adds nothing to its neighbours' round ends
+    # The cut leaves room for the pen, so that only the frame's own border ever clips a line.
+    margin = width_px + 2
+    low = np.clip(pixels.min(axis=0).astype(np.int64) - margin, 0, None)
+    high = np.minimum(pixels.max(axis=0).astype(np.int64) + margin + 1, (frame_hw[1], frame_hw[0]))
+    if (low >= high).any():
+        return Strip(np.zeros((0, 0), np.uint8), 0, 0, 0)
+    mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+    shifted = (pixels - low).astype(np.int32)  # fits: where a pixel is negative, low is 0
+    # polylines draws what one cv::line per segment draws: same quadrilaterals, same round ends.
+    # A lone point is a segment to itself.
+    path = shifted if len(shifted) > 1 else np.repeat(shifted, 2, axis=0)
+    cv2.polylines(mask, [path], False, 1, width_px)
+    return Strip(mask, int(low[1]), int(low[0]), cv2.countNonZero(mask))
+
+
+def as_arrays(lanes: Lanes, frame_hw: tuple[int, int]) -> list[np.ndarray]:
+    """Lanes as float32 (P, 2) arrays in the pixels of a frame of that size."""
+    if isinstance(lanes, LaneSet):
+        return (lanes if lanes.frame_hw == frame_hw else lanes.scaled_to(frame_hw)).lanes()
+    return [np.asarray(lane, np.float32).reshape(-1, 2) for lane in lanes]
+
+
+def _to_pixels(points: np.ndarray) -> np.ndarray:
+    """Float32 points to int32 pixels as OpenCV rounds them: half to even, overflow to INT_MIN."""
+    rounded = np.rint(points.astype(np.float32)).astype(np.float64)
+    inside = np.abs(rounded) < 2.0**31  # False for NaN
+    return np.where(inside, rounded, NO_PIXEL).astype(np.int32)
