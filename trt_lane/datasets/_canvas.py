@@ -1,0 +1,118 @@
+"""A frame that is drawn on in pixels of the 590 x 1640 frame, whatever its own size."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from trt_lane.datasets._road_geometry import FULL_HEIGHT_PX, FULL_WIDTH_PX
+
+_SHIFT = 4  # sixteenths of a pixel: cv2's fixed-point coordinates
+_LIMIT_PX = 20000.0
+
+
+class Canvas:
+    """A BGR image with the drawing calls that the renderer needs; changes in place.
+
+    Pixel i of a smaller frame lies where cv2.resize puts it: at full pixel (i + .5) / scale - .5.
+    """
+
+    def __init__(self, frame_hw: tuple[int, int]):
+        self.pixels = np.zeros((*frame_hw, 3), np.uint8)
+        self.scale = np.array([frame_hw[1] / FULL_WIDTH_PX, frame_hw[0] / FULL_HEIGHT_PX])
+
+    @property
+    def rows_px(self) -> np.ndarray:
+        """Full-frame row of every pixel row."""
+        return (np.arange(self.pixels.shape[0]) + 0.5) / self.scale[1] - 0.5
+
+    @property
+    def cols_px(self) -> np.ndarray:
+        """Full-frame column of every pixel column."""
+        return (np.arange(self.pixels.shape[1]) + 0.5) / self.scale[0] - 0.5
+
+    def own_pixels(self, points_px) -> np.ndarray:
+        """Full-frame points to this frame's pixels."""
+        points = np.clip(np.asarray(points_px, np.float64), -_LIMIT_PX, _LIMIT_PX)
+        return (points + 0.5) * self.scale - 0.5
+
+    def fill(self, polygon_px, colour) -> None:
+        """Fill a polygon, (P, 2)."""
+        fill_polygon(self.pixels, self.own_pixels(polygon_px), colour)
+
+    def line(self, points_px, colour, width_px: float) -> None:
+        """Draw a polyline at least one own pixel wide, fainter when it is thinner than that."""
+        points = np.round(self.own_pixels(points_px) * 2**_SHIFT).astype(np.int32)
+        width = max(1, round(width_px * self.scale[0]))
+        cv2.polylines(self.pixels, [points], False, colour, width, cv2.LINE_AA, _SHIFT)
+
+    def disc(self, centre_px, radius_px: float, colour) -> None:
+        """Fill a circle."""
+        centre = np.round(self.own_pixels(centre_px) * 2**_SHIFT).astype(int)
+        radius = max(1, round(radius_px * self.scale[0] * 2**_SHIFT))
+        cv2.circle(self.pixels, centre.tolist(), radius, colour, -1, cv2.LINE_AA, _SHIFT)
+
+    def blend(self, polygons_px, colour, opacity: float, wear: float = 0.0, seed: int = 0) -> None:
+        """Lay polygons over the image with an opacity that wear breaks up."""
+        polygons = [self.own_pixels(p) for p in polygons_px]
+        corner = np.floor(np.min([p.min(0) for p in polygons], 0)).astype(int)
+        end = np.ceil(np.max([p.max(0) for p in polygons], 0)).astype(int) + 1
+        corner, end = np.maximum(corner, 0), np.minimum(end, self.pixels.shape[1::-1])
+        if (end <= corner).any():
+            return
+        mask = np.zeros((end - corner)[::-1], np.uint8)
+        for polygon in polygons:
+            fill_polygon(mask, polygon - corner, 255)
+        alpha = mask.astype(np.float32) * (opacity / 255)
+        if wear:
+            spots = cv2.resize(noise_tile(1)[seed % 400 :][:48, :48], mask.shape[::-1])
+            alpha *= np.clip(1.25 - wear * (1 + spots), 0, 1)
+        part = self.pixels[corner[1] : end[1], corner[0] : end[0]]
+        part[:] = part + alpha[..., None] * (np.float32(colour) - part)
+
+    def paste(self, sprite: np.ndarray, corner_px, size_px) -> None:
+        """Scale a BGRA sprite to a box of the full frame and lay it over the image."""
+        x0, y0 = self.own_pixels(corner_px)
+        w, h = np.asarray(size_px) * self.scale
+        left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
+        right = min(self.pixels.shape[1], int(np.ceil(x0 + w)))
+        bottom = min(self.pixels.shape[0], int(np.ceil(y0 + h)))
+        if right <= left or bottom <= top or w < 1 or h < 1:
+            return
+        full_h, full_w = sprite.shape[:2]
+        shrink = int(np.log2(max(1.0, min(full_w / w, full_h / h))))
+        for _ in range(shrink):  # halve first: bilinear sampling alone would alias
+            sprite = cv2.resize(sprite, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        full_h, full_w = sprite.shape[:2]
+        move = np.float32([[w / full_w, 0, x0 - left], [0, h / full_h, y0 - top]])
+        patch = cv2.warpAffine(sprite, move, (right - left, bottom - top)).astype(np.float32)
+        part = self.pixels[top:bottom, left:right]
+        alpha = patch[..., 3:] / 255
+        part[:] = part * (1 - alpha) + patch[..., :3] * alpha
+
+
+def fill_polygon(image: np.ndarray, points: np.ndarray, colour) -> None:
+    """Antialiased fill, points in the image's own pixels."""
+    fixed = np.round(np.clip(points, -_LIMIT_PX, _LIMIT_PX) * 2**_SHIFT).astype(np.int32)
+    cv2.fillPoly(image, [fixed], colour, cv2.LINE_AA, _SHIFT)
+
+
+@lru_cache(maxsize=8)
+def noise_tile(power: int) -> np.ndarray:
+    """A 512 x 512 tileable noise, mean 0, deviation 1; its spectrum falls with frequency**power."""
+    rng = np.random.default_rng([512, power])
+    spectrum = np.fft.rfft2(rng.standard_normal((512, 512)))
+    frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None]) * 512
+    noise = np.fft.irfft2(spectrum / np.maximum(frequency, 3) ** power)
+    return ((noise - noise.mean()) / noise.std()).astype(np.float32)
+
+
+@lru_cache(maxsize=32)
+def blurred_noise(power: int, level: int) -> np.ndarray:
+    """noise_tile seen from further away: 2**level tile pixels along, half the octaves across."""
+    if level <= 0:
+        return noise_tile(power)
+    wave_y = np.fft.fftfreq(512)[:, None] * 2.0**level
+    wave_x = np.fft.rfftfreq(512)[None] * 2.0 ** (level / 2)
+    lowpass = np.exp(-2 * np.pi**2 * 0.3 * (wave_x**2 + wave_y**2))
+    return np.fft.irfft2(np.fft.rfft2(noise_tile(power)) * lowpass).astype(np.float32)

@@ -1,0 +1,383 @@
+"""Draws random road scenes: how roads are built, driven on, lit and filmed, by category."""
+
+import numpy as np
+
+from trt_lane.datasets._road_geometry import FULL_WIDTH_PX, Camera, Road, View
+from trt_lane.datasets._road_scene import (
+    Boundary,
+    Category,
+    Colour,
+    Decal,
+    GroundShape,
+    Light,
+    Optics,
+    Scene,
+    Stripe,
+    Surface,
+)
+from trt_lane.datasets._roadside_sampler import (
+    sample_barriers,
+    sample_props,
+    sample_shadows,
+    sample_sky,
+    sample_vehicles,
+)
+
+# CULane's test proportions, the rare categories raised so that a few hundred frames hold some.
+PROPORTIONS = {
+    Category.NORMAL: 0.265,
+    Category.CROWDED: 0.215,
+    Category.NIGHT: 0.185,
+    Category.NO_LINE: 0.11,
+    Category.CROSSROAD: 0.08,
+    Category.SHADOW: 0.04,
+    Category.ARROW: 0.035,
+    Category.CURVE: 0.04,
+    Category.DAZZLE_LIGHT: 0.03,
+}
+
+# grass, dry grass, sand, gravel, pavement
+_TERRAINS = (
+    (38, 74, 62), (48, 88, 82), (70, 112, 128), (110, 150, 172), (105, 118, 124), (55, 68, 70),
+)  # fmt: skip
+
+
+def sample_scene(rng: np.random.Generator, category: Category | None = None) -> Scene:
+    """A scene of the category, or of one drawn by PROPORTIONS."""
+    drawn = sample_category(rng)
+    category = category or drawn
+    night = category is Category.NIGHT or (
+        category in (Category.NO_LINE, Category.CROSSROAD, Category.DAZZLE_LIGHT)
+        and rng.random() < 0.2
+    )
+    view = View(_sample_camera(rng), _sample_road(rng, category))
+    lines = _lane_lines(rng, category)
+    surface = _sample_surface(rng, category, lines)
+    ego = int(np.searchsorted(lines, 0.0)) - 1
+    two_way = ego >= 1 and rng.random() < 0.45
+    split = int(rng.integers(1, ego + 1)) if two_way else 0  # the line that parts the directions
+    if category is Category.CROSSROAD:
+        boundaries, stripes, decals = (), (), _crossing_decals(rng, surface)
+    else:
+        boundaries = tuple(
+            Boundary(float(x), slot)
+            for slot, k in enumerate(range(ego - 1, ego + 3))
+            if 0 <= k < len(lines)
+            for x in [lines[k]]
+        )
+        stripes = _markings(rng, category, lines, split)
+        decals = _lane_decals(rng, category, lines, ego, split)
+    light = _sample_light(rng, category, night)
+    return Scene(
+        category=category,
+        view=view,
+        boundaries=boundaries,
+        surface=surface,
+        stripes=_seams(rng, category, surface) + stripes,
+        decals=_road_damage(rng, surface) + decals,
+        vehicles=sample_vehicles(rng, category, lines, ego, split),
+        props=sample_props(rng, category, surface, night),
+        barriers=sample_barriers(rng, category, surface, lines, split),
+        shadows=sample_shadows(rng, category, light, surface),
+        sky=sample_sky(rng, night, light.wet),
+        light=light,
+        optics=_sample_optics(rng, category, night),
+        detail_seed=int(rng.integers(2**31)),
+    )
+
+
+def sample_category(rng: np.random.Generator) -> Category:
+    """One category by PROPORTIONS; takes one draw."""
+    bounds = np.cumsum(list(PROPORTIONS.values()))
+    return list(PROPORTIONS)[int(np.searchsorted(bounds / bounds[-1], rng.random(), "right"))]
+
+
+def _sample_camera(rng: np.random.Generator) -> Camera:
+    return Camera(
+        focal_px=float(rng.uniform(820, 1350)),
+        height_m=float(rng.uniform(1.2, 1.8)),
+        horizon_row_px=float(np.clip(rng.normal(262, 22), 205, 320)),
+        centre_col_px=float((FULL_WIDTH_PX - 1) / 2 + rng.uniform(-45, 45)),
+    )
+
+
+def _sample_road(rng: np.random.Generator, category: Category) -> Road:
+    if category is Category.CURVE:
+        curvature = rng.choice([-1, 1]) / rng.uniform(85, 330)
+        rate = rng.uniform(-0.4, 0.15) * curvature / 60
+    else:
+        curvature = rng.normal(0, 1 / 1900)
+        rate = rng.normal(0, 1 / 2.2e5)
+    return Road(
+        heading=float(rng.normal(0, 0.017)),
+        curvature_per_m=float(curvature),
+        curvature_rate_per_m2=float(rate),
+        vertical_curvature_per_m=float(np.clip(rng.normal(0, 6e-5), -1.2e-4, 1.2e-4)),
+    )
+
+
+def _lane_lines(rng: np.random.Generator, category: Category) -> np.ndarray:
+    """Offsets of all boundaries from left to right; the camera drives between two of them."""
+    lanes = int(rng.choice([1, 2, 3, 4], p=[0.06, 0.3, 0.38, 0.26]))
+    if category is Category.CROSSROAD:
+        lanes = int(rng.integers(2, 5))
+    width = rng.uniform(2.9, 3.85)
+    widths = width + rng.normal(0, 0.05, lanes)
+    lines = np.concatenate([[0], np.cumsum(widths)])
+    ego = int(rng.integers(lanes))
+    room = 0.42 if rng.random() < 0.05 else 0.13
+    position = 0.5 + np.clip(rng.normal(0, room / 2), -room, room)
+    return lines - (lines[ego] + position * widths[ego])
+
+
+def _sample_surface(rng: np.random.Generator, category: Category, lines: np.ndarray) -> Surface:
+    concrete = rng.random() < 0.18
+    tone = rng.uniform(118, 168) if concrete else rng.uniform(52, 112)
+    warm = rng.normal(0.03 if concrete else 0.01, 0.025)
+    road = (tone * (1 - warm), tone, tone * (1 + warm))
+    shoulders = rng.uniform(0.25, 2.6, 2)
+    kerb = bool(rng.random() < 0.4)
+    shade = tone * rng.uniform(0.82, 1.25)
+    terrain = _pick(
+        rng,
+        _TERRAINS,
+        0.16,
+    )
+    tracks = np.concatenate([(lines[:-1] + lines[1:]) / 2 + side for side in (-0.8, 0.8)])
+    strips = [
+        (float(a), float(b), float(f))
+        for a, b, f in zip(lines[:-1], lines[1:], rng.normal(1, 0.035, len(lines) - 1), strict=True)
+    ]
+    wide = 25.0 if category is Category.CROSSROAD else 0.0
+    far = (float(rng.uniform(12, 70)), float(rng.uniform(0.7, 1.4)))
+    return Surface(
+        left_edge_m=float(lines[0] - 0.3 - wide),
+        right_edge_m=float(lines[-1] + 0.3 + wide),
+        left_shoulder_m=float(shoulders[0]),
+        right_shoulder_m=float(shoulders[1]),
+        road=road,
+        shoulder=(shade * 0.97, shade, shade * 1.03),
+        terrain=terrain,
+        grain=float(rng.uniform(0.04, 0.16)),
+        terrain_grain=float(rng.uniform(0.15, 0.4)),
+        track_depth=float(rng.uniform(-0.05, 0.13)),
+        track_offsets_m=tuple(float(t) for t in tracks),
+        strips=tuple(strips),
+        kerb=kerb,
+        far_section=far if rng.random() < 0.12 else None,
+    )
+
+
+def _markings(
+    rng: np.random.Generator, category: Category, lines: np.ndarray, split: int
+) -> tuple[Stripe, ...]:
+    white_tone = rng.uniform(185, 240)
+    white = (white_tone * rng.uniform(0.92, 1.0), white_tone, white_tone)
+    yellow = (rng.uniform(45, 110), rng.uniform(150, 190), rng.uniform(195, 230))
+    width = rng.uniform(0.10, 0.22)
+    dash, gap = ((3, 9), (6, 9), (2, 4), (3, 6), (4, 6), (9, 6))[int(rng.integers(6))]
+    phase = rng.uniform(0, dash + gap)
+    worn_road = rng.uniform(0, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 0.8)
+    fade = rng.uniform(0.0, 0.16) if category is Category.NO_LINE else rng.uniform(0.55, 1.0)
+    left_yellow = bool(split) or rng.random() < 0.35
+    double_split = rng.random() < 0.6
+    split_dashed = rng.random() < 0.25
+    edge_missing = category is not Category.NO_LINE and rng.random() < 0.1
+    stripes = []
+    for k, x in enumerate(lines):
+        edge = k in (0, len(lines) - 1)
+        colour = yellow if (k == split and left_yellow) else white
+        dashed = (not edge and k != split and rng.random() < 0.88) or (
+            k == split and not edge and split_dashed
+        )
+        opacity = float(np.clip(fade * rng.uniform(0.75, 1.1), 0, 1))
+        wear = float(np.clip(worn_road + rng.normal(0, 0.12), 0, 0.9))
+        if edge and edge_missing:
+            opacity *= 0.15
+        double = not dashed and (
+            (k == split and split and double_split) or (not edge and rng.random() < 0.2)
+        )
+        for shift in (-0.14, 0.14) if double else (0.0,):
+            stripes.append(
+                Stripe(
+                    offset_m=float(x + shift),
+                    width_m=float(np.clip(width * rng.uniform(0.9, 1.1), 0.1, 0.25)),
+                    colour=colour,
+                    opacity=opacity,
+                    wear=wear,
+                    dash_m=float(dash) if dashed else 0.0,
+                    period_m=float(dash + gap),
+                    phase_m=float(phase + rng.normal(0, 0.4)),
+                    wobble_m=0.0,
+                )
+            )
+    return tuple(stripes)
+
+
+def _seams(rng: np.random.Generator, category: Category, surface: Surface) -> tuple[Stripe, ...]:
+    """Lines along the road that are no markings."""
+    left, right = surface.left_edge_m, surface.right_edge_m
+    count = int(rng.choice(5, p=[0.35, 0.3, 0.2, 0.1, 0.05]))
+    if category is Category.CROSSROAD:
+        count = 0
+    seams = []
+    for _ in range(count):
+        dark = rng.random() < 0.75
+        tone = np.mean(surface.road) * (rng.uniform(0.35, 0.7) if dark else rng.uniform(1.2, 1.5))
+        near = rng.uniform(0, 25)
+        seams.append(
+            Stripe(
+                offset_m=float(rng.uniform(left, right)),
+                width_m=float(rng.uniform(0.03, 0.14)),
+                colour=(float(tone),) * 3,
+                opacity=float(rng.uniform(0.3, 0.9)),
+                wear=float(rng.uniform(0, 0.4)),
+                wobble_m=float(rng.uniform(0, 0.12)),
+                phase_m=float(rng.uniform(0, 40)),
+                near_m=float(near if rng.random() < 0.5 else 0),
+                far_m=float(near + rng.uniform(10, 80)),
+            )
+        )
+    return tuple(seams)
+
+
+def _road_damage(rng: np.random.Generator, surface: Surface) -> tuple[Decal, ...]:
+    decals = []
+    for _ in range(int(rng.choice(5, p=[0.4, 0.25, 0.15, 0.12, 0.08]))):
+        tone = np.mean(surface.road) * rng.choice([rng.uniform(0.5, 0.85), rng.uniform(1.1, 1.35)])
+        shape = GroundShape.PATCH if rng.random() < 0.6 else GroundShape.CRACK
+        decals.append(
+            Decal(
+                shape=shape,
+                offset_m=float(rng.uniform(-7, 7)),
+                distance_m=float(rng.uniform(5, 45)),
+                width_m=float(rng.uniform(0.6, 3.2)),
+                length_m=float(rng.uniform(1, 14)),
+                colour=(float(tone if shape is GroundShape.PATCH else 30),) * 3,
+                opacity=float(rng.uniform(0.35, 0.9)),
+            )
+        )
+    return tuple(decals)
+
+
+def _lane_decals(
+    rng: np.random.Generator, category: Category, lines: np.ndarray, ego: int, split: int
+) -> tuple[Decal, ...]:
+    """Arrows and words in the lanes."""
+    wanted = category is Category.ARROW
+    if not wanted and rng.random() > 0.06:
+        return ()
+    shapes = (
+        GroundShape.ARROW_AHEAD,
+        GroundShape.ARROW_TURN,
+        GroundShape.ARROW_TURN,
+        GroundShape.TEXT,
+        GroundShape.DIAMOND,
+    )
+    tone = float(rng.uniform(180, 235))
+    opacity = float(rng.uniform(0.55, 1.0) if wanted else rng.uniform(0.3, 0.8))
+    first = float(rng.uniform(6.5, 16))
+    decals = []
+    for k in range(max(split, ego - 1), min(len(lines) - 1, ego + 2)):
+        if k != ego and rng.random() < 0.25:
+            continue
+        shape = shapes[int(rng.integers(len(shapes)))]
+        for repeat in range(int(rng.integers(1, 3))):
+            decals.append(
+                Decal(
+                    shape=shape,
+                    offset_m=float((lines[k] + lines[k + 1]) / 2),
+                    distance_m=first + 26.0 * repeat,
+                    width_m=float(rng.uniform(1.1, 1.9)),
+                    length_m=float(rng.uniform(3.5, 6.5)),
+                    colour=(tone, tone, tone),
+                    opacity=opacity,
+                    mirror=int(rng.choice([-1, 1])),
+                )
+            )
+    return tuple(decals)
+
+
+def _crossing_decals(rng: np.random.Generator, surface: Surface) -> tuple[Decal, ...]:
+    """Zebra crossings and stop lines of an intersection."""
+    tone = float(rng.uniform(175, 230))
+    opacity = float(rng.uniform(0.5, 1.0))
+    near = float(rng.uniform(7, 26))
+    half = float(rng.uniform(7, 14))
+    decals = []
+    for distance in (near, near + float(rng.uniform(18, 30))):
+        if distance > near and rng.random() < 0.4:
+            continue
+        decals.append(
+            Decal(
+                shape=GroundShape.CROSSWALK if rng.random() < 0.85 else GroundShape.STOP_LINE,
+                offset_m=float(rng.uniform(-2, 2)),
+                distance_m=distance,
+                width_m=2 * half,
+                length_m=float(rng.uniform(2.5, 5)),
+                colour=(tone, tone, tone),
+                opacity=opacity,
+            )
+        )
+    return tuple(decals)
+
+
+def _sample_light(rng: np.random.Generator, category: Category, night: bool) -> Light:
+    overcast = rng.random() < 0.45
+    strength = 0.0 if overcast or night else rng.uniform(0.25, 0.6)
+    if category is Category.SHADOW:
+        strength = rng.uniform(0.45, 0.75)
+    wet = 0.0 if category is Category.SHADOW or rng.random() < 0.82 else rng.uniform(0.3, 1.0)
+    rain = wet if wet and rng.random() < 0.5 else 0.0
+    lamps = ()
+    if night and rng.random() < 0.75:
+        side = rng.choice([-1, 1]) * rng.uniform(6, 11)
+        start, step = rng.uniform(4, 30), rng.uniform(22, 40)
+        lamps = tuple((float(side), float(start + step * k)) for k in range(4))
+    warm = rng.uniform(0.0, 0.3) if night else 0.0
+    return Light(
+        night=night,
+        ambient=float(rng.uniform(0.08, 0.34)) if night else 1.0,
+        ambient_tint=(float(1 - warm), 1.0, float(1 + warm)),
+        headlight=float(rng.uniform(0.35, 0.95)) if night else 0.0,
+        street_lamps_m=lamps,
+        shadow_strength=float(0 if night else strength),
+        sun_side=float(rng.uniform(-1, 1)),
+        wet=float(wet),
+        rain=float(rain),
+        haze=float(rng.uniform(0.0, 0.25) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)),
+    )
+
+
+def _sample_optics(rng: np.random.Generator, category: Category, night: bool) -> Optics:
+    flares, veil = [], float(rng.uniform(0, 0.05))
+    if category is Category.DAZZLE_LIGHT:
+        veil = float(rng.uniform(0.12, 0.35))
+        col, row = rng.uniform(350, 1290), rng.uniform(40, 330 if night else 250)
+        flares.append((float(col), float(row), float(rng.uniform(130, 300)), 1.0))
+        if rng.random() < 0.5:  # its image on the wet or polished road
+            low, radius = rng.uniform(330, 520), rng.uniform(60, 150)
+            flares.append((float(col), float(low), float(radius), 0.6))
+    elif rng.random() < 0.08:
+        flares.append((float(rng.uniform(0, 1640)), float(rng.uniform(0, 200)), 140.0, 0.5))
+    warm = rng.normal(0, 0.05)
+    return Optics(
+        gain=float(np.clip(rng.normal(1.0, 0.16), 0.6, 1.45)),
+        gamma=float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.35)),
+        tint=(float(1 - warm), float(1 + rng.normal(0, 0.012)), float(1 + warm)),
+        contrast=float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25)),
+        saturation=float(rng.uniform(0.55, 1.15)),
+        blur_px=float(rng.uniform(0.4, 1.9)),
+        motion_px=float(rng.uniform(4, 16)) if rng.random() < 0.15 else 0.0,
+        noise=float(rng.uniform(3, 11) if night else rng.uniform(0.8, 5)),
+        vignetting=float(rng.uniform(0, 0.35)),
+        bonnet_px=float(rng.uniform(8, 62)) if rng.random() < 0.45 else 0.0,
+        bonnet=tuple(float(c) for c in rng.uniform(10, 75) * rng.uniform(0.7, 1.3, 3)),
+        veil=veil,
+        flares=tuple(flares),
+    )
+
+
+def _pick(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float) -> Colour:
+    base = np.array(colours[int(rng.integers(len(colours)))]) * rng.normal(1, spread)
+    return tuple(float(c) for c in np.clip(base * rng.normal(1, 0.03, 3), 0, 255))
