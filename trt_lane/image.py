@@ -26,6 +26,7 @@ class Resampling(str, Enum):
     """How the frame is brought to the network's size."""
 
     LINEAR = "linear"  # cv2.INTER_LINEAR: two taps per axis whatever the scale
+    CUBIC = "cubic"  # cv2.INTER_CUBIC: what imgaug's Resize does
     ANTIALIASED = "antialiased"  # Pillow's BILINEAR (torchvision's Resize): triangle over the scale
 
 
@@ -109,10 +110,12 @@ class ImageSpec:
         top = round(self.crop_top * frame.shape[0] / self.frame_hw[0])
         height, width = self.input_hw[0] + self.resized_crop_top, self.input_hw[1]
         cut = frame[top:]
-        if self.resampling is Resampling.LINEAR:
-            resized = cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR)
-        else:
+        if self.resampling is Resampling.ANTIALIASED:
             resized = antialiased_resize(cut, (height, width))
+        else:
+            cubic = self.resampling is Resampling.CUBIC
+            taps = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+            resized = cv2.resize(cut, (width, height), interpolation=taps)
         return resized[self.resized_crop_top :]
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:

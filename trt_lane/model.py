@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trt_lane.errors import TrtLaneError
@@ -106,6 +107,9 @@ class LaneModel:
         metric: the official score of its data set.
         origin: where official weights come from.
         training_only: prefixes of checkpoint keys that inference does not use.
+        companions: companions(module, folder) reads the official files that must lie beside a
+            checkpoint in its folder (anchor statistics); None when the checkpoint says all.
+            A missing file is a TrtLaneError. Bundled weights need none.
         float_layers: module paths that stay in float in every recipe, with the reason in the file.
         demo: whether weights for it are bundled (weights/weights.toml).
     """
@@ -118,6 +122,7 @@ class LaneModel:
     metric: Metric = Metric.CULANE
     origin: Origin = Origin("trt_lane", "Apache-2.0")
     training_only: tuple[str, ...] = ()
+    companions: Callable[[nn.Module, Path], None] | None = field(default=None, compare=False)
     float_layers: tuple[str, ...] = ()
     demo: bool = False
 
