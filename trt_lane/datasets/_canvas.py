@@ -33,8 +33,7 @@ class Canvas:
 
     def own_pixels(self, points_px) -> np.ndarray:
         """Full-frame points to this frame's pixels."""
-        points = np.clip(np.asarray(points_px, np.float64), -_LIMIT_PX, _LIMIT_PX)
-        return (points + 0.5) * self.scale - 0.5
+        return np.asarray(points_px, np.float64) * self.scale + (0.5 * self.scale - 0.5)
 
     def fill(self, polygon_px, colour) -> None:
         """Fill a polygon, (P, 2)."""
@@ -42,7 +41,7 @@ class Canvas:
 
     def line(self, points_px, colour, width_px: float) -> None:
         """Draw a polyline at least one own pixel wide, fainter when it is thinner than that."""
-        points = np.round(self.own_pixels(points_px) * 2**_SHIFT).astype(np.int32)
+        points = _fixed_point(self.own_pixels(points_px))
         width = max(1, round(width_px * self.scale[0]))
         cv2.polylines(self.pixels, [points], False, colour, width, cv2.LINE_AA, _SHIFT)
 
@@ -70,8 +69,11 @@ class Canvas:
         part = self.pixels[corner[1] : end[1], corner[0] : end[0]]
         part[:] = part + alpha[..., None] * (np.float32(colour) - part)
 
-    def paste(self, sprite: np.ndarray, corner_px, size_px) -> None:
-        """Scale a BGRA sprite to a box of the full frame and lay it over the image."""
+    def paste(self, pyramid: tuple[np.ndarray, ...], tint, add, corner_px, size_px) -> None:
+        """Scale a BGRA sprite, given with its halved copies, to a box of the full frame.
+
+        Its colours are multiplied by tint and raised by add; its alpha lays it over the image.
+        """
         x0, y0 = self.own_pixels(corner_px)
         w, h = np.asarray(size_px) * self.scale
         left, top = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
@@ -79,22 +81,25 @@ class Canvas:
         bottom = min(self.pixels.shape[0], int(np.ceil(y0 + h)))
         if right <= left or bottom <= top or w < 1 or h < 1:
             return
-        full_h, full_w = sprite.shape[:2]
-        shrink = int(np.log2(max(1.0, min(full_w / w, full_h / h))))
-        for _ in range(shrink):  # halve first: bilinear sampling alone would alias
-            sprite = cv2.resize(sprite, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        full_h, full_w = sprite.shape[:2]
-        move = np.float32([[w / full_w, 0, x0 - left], [0, h / full_h, y0 - top]])
+        side = pyramid[0].shape[0]
+        octave = int(np.log2(max(1.0, side / max(w, h))))
+        sprite = pyramid[min(octave, len(pyramid) - 1)]
+        side = sprite.shape[0]
+        move = np.float32([[w / side, 0, x0 - left], [0, h / side, y0 - top]])
         patch = cv2.warpAffine(sprite, move, (right - left, bottom - top)).astype(np.float32)
         part = self.pixels[top:bottom, left:right]
-        alpha = patch[..., 3:] / 255
-        part[:] = part * (1 - alpha) + patch[..., :3] * alpha
+        colours = np.minimum(patch[..., :3] * np.float32(tint) + np.float32(add), 255)
+        part[:] = part + patch[..., 3:] * np.float32(1 / 255) * (colours - part)
 
 
 def fill_polygon(image: np.ndarray, points: np.ndarray, colour) -> None:
     """Antialiased fill, points in the image's own pixels."""
-    fixed = np.round(np.clip(points, -_LIMIT_PX, _LIMIT_PX) * 2**_SHIFT).astype(np.int32)
-    cv2.fillPoly(image, [fixed], colour, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(image, [_fixed_point(points)], colour, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed_point(points: np.ndarray) -> np.ndarray:
+    fixed = np.minimum(np.maximum(points, -_LIMIT_PX), _LIMIT_PX) * 2**_SHIFT
+    return np.rint(fixed).astype(np.int32)
 
 
 @lru_cache(maxsize=8)

@@ -10,6 +10,7 @@ import numpy as np
 
 FULL_HEIGHT_PX, FULL_WIDTH_PX = 590, 1640
 FARTHEST_GROUND_M = 400.0
+NEAREST_M = 0.7  # what is nearer is drawn as if it were here
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,19 @@ class View:
         rows = np.arange(0, FULL_HEIGHT_PX, 0.5)
         return float(rows[np.isfinite(self.distance_m(rows))][0])
 
-    def project(self, points_m: np.ndarray) -> np.ndarray:
-        """(..., 3) X, Y above the road, Z -> (..., 2) column, row; Z is kept above 0.7 m."""
-        x, y, z = np.moveaxis(np.asarray(points_m, np.float64), -1, 0)
-        z = np.maximum(z, 0.7)
+    def project(self, x_m, y_m, z_m) -> np.ndarray:
+        """X, Y above the road, Z -> (..., 2) column, row; Z is kept above NEAREST_M."""
         camera = self.camera
-        drop = camera.height_m - self.road.vertical_curvature_per_m * z**2 / 2 - y
-        cols = camera.centre_col_px + camera.focal_px * x / z
-        rows = camera.horizon_row_px + camera.focal_px * drop / z
-        return np.stack([cols, rows], -1)
+        z = np.maximum(z_m, NEAREST_M)
+        scale = camera.focal_px / z
+        drop = camera.height_m - self.road.vertical_curvature_per_m / 2 * z * z - y_m
+        rows = camera.horizon_row_px + drop * scale
+        cols = camera.centre_col_px + x_m * scale
+        points = np.empty((*np.broadcast_shapes(np.shape(cols), np.shape(rows)), 2))
+        points[..., 0], points[..., 1] = cols, rows
+        return points
 
     def along_road(self, offsets_m, heights_m, distances_m) -> np.ndarray:
         """Like project, for points given by their offset from the camera's foot along the road."""
-        z = np.maximum(np.asarray(distances_m, np.float64), 0.7)
-        x = np.asarray(offsets_m) + self.road.lateral_m(z)
-        return self.project(np.stack(np.broadcast_arrays(x, heights_m, z), -1))
+        z = np.maximum(distances_m, NEAREST_M)
+        return self.project(self.road.lateral_m(z) + offsets_m, heights_m, z)

@@ -86,9 +86,11 @@ def _strip(canvas, scene, barrier: Barrier, z, low: float, high: float, light: f
 
 
 def _hazed(scene: Scene, colour, distance_m: float, light: float = 1.0) -> list[float]:
-    shade = np.clip(np.float64(colour) * light, 0, 255)
-    shade += haze_at(scene, distance_m) * (np.float64(scene.sky.horizon) - shade)
-    return shade.tolist()
+    haze = float(haze_at(scene, distance_m))
+    return [
+        (1 - haze) * min(c * light, 255.0) + haze * h
+        for c, h in zip(colour, scene.sky.horizon, strict=True)
+    ]
 
 
 def _foot(scene: Scene, prop: Prop) -> tuple[np.ndarray, float]:
@@ -107,17 +109,16 @@ def _draw_plant(canvas: Canvas, scene: Scene, prop: Prop) -> list[Glow]:
     if tree:
         trunk = np.stack([foot, foot - (0, 0.5 * height)])
         canvas.line(trunk, _hazed(scene, (38, 48, 58), prop.distance_m), 0.035 * height)
-    sprite = _plant_sprite(prop.seed % 6).copy()
     tint = np.float32(_hazed(scene, prop.colour, prop.distance_m)) / 150
-    haze = np.float32(scene.sky.horizon) * haze_at(scene, prop.distance_m)
-    sprite[..., :3] = np.clip(sprite[..., :3] * tint + 0.3 * haze, 0, 255)
-    canvas.paste(sprite, foot - (width / 2, height), (width, crown))
+    haze = 0.3 * np.float32(scene.sky.horizon) * haze_at(scene, prop.distance_m)
+    corner = foot - (width / 2, height)
+    canvas.paste(_plant_sprite(prop.seed % 6), tint, haze, corner, (width, crown))
     return []
 
 
 @lru_cache(maxsize=8)
-def _plant_sprite(kind: int) -> np.ndarray:
-    """(192, 192, 4): a crown of leaves, grey, lit from above; alpha last."""
+def _plant_sprite(kind: int) -> tuple[np.ndarray, ...]:
+    """(192, 192, 4) and halved copies: a crown of leaves, grey, lit from above; alpha last."""
     rng = np.random.default_rng([192, kind])
     y, x = np.mgrid[0:192, 0:192] / 96 - 1
     mass = np.zeros((192, 192))
@@ -128,8 +129,11 @@ def _plant_sprite(kind: int) -> np.ndarray:
     leaves = noise_tile(1)[oy : oy + 192, ox : ox + 192]
     alpha = np.clip(4 * (mass + 0.22 * leaves - 0.12), 0, 1) * (np.hypot(x, y) < 0.99)
     light = 105 + 38 * leaves - 45 * y + 30 * mass
-    sprite = np.dstack([light, light, light, 255 * alpha])
-    return np.clip(sprite, 0, 255).astype(np.uint8)
+    sprite = np.clip(np.dstack([light, light, light, 255 * alpha]), 0, 255).astype(np.uint8)
+    pyramid = [sprite]
+    while pyramid[-1].shape[0] > 6:
+        pyramid.append(cv2.resize(pyramid[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return tuple(pyramid)
 
 
 def _draw_pole(canvas: Canvas, scene: Scene, prop: Prop) -> list[Glow]:
@@ -167,27 +171,31 @@ def _draw_building(canvas: Canvas, scene: Scene, prop: Prop) -> list[Glow]:
     front_x = prop.offset_m - side * prop.width_m / 2
     z0, z1 = prop.distance_m, prop.distance_m + prop.width_m
 
-    def face(x0, z0, x1, z1, y0, y1, light, colour=prop.colour):
-        points = scene.view.along_road([x0, x1, x1, x0], [y0, y0, y1, y1], [z0, z1, z1, z0])
-        canvas.fill(points, _hazed(scene, colour, prop.distance_m, light))
-
-    back_x, top = prop.offset_m + side * prop.width_m, prop.height_m
-    face(front_x, z0, back_x, z0, -0.5, top, 0.95)
-    face(front_x, z0, front_x, z1, -0.5, top, 0.72)
     rng = np.random.default_rng(prop.seed)
     storey = rng.uniform(2.8, 4.0)
     glass = np.array([95, 85, 75]) * rng.uniform(0.5, 1.2)
+    lit = np.array([90.0, 170.0, 215.0])
     bays = int(rng.integers(1, 6))
-    lit = (90.0, 170.0, 215.0)
+    back_x, top = prop.offset_m + side * prop.width_m, prop.height_m
+    faces = [  # x, z of two edges, then heights, light, colour
+        (front_x, z0, back_x, z0, -0.5, top, 0.95, prop.colour),
+        (front_x, z0, front_x, z1, -0.5, top, 0.72, prop.colour),
+    ]
     for y in np.arange(1.0, top - 1.6, storey)[:6]:
         for k in range(bays):
+            colour = lit if scene.light.night and rng.random() < 0.35 else glass
             a, b = (k + 0.15) / bays, (k + 0.85) / bays
-            bright = scene.light.night and rng.random() < 0.35
-            colour = lit if bright else glass
             x0, x1 = front_x + (back_x - front_x) * a, front_x + (back_x - front_x) * b
-            face(x0, z0, x1, z0, y, y + 1.5, 1.0, colour)
+            faces.append((x0, z0, x1, z0, y, y + 1.5, 1.0, colour))
             za, zb = z0 + (z1 - z0) * a, z0 + (z1 - z0) * b
-            face(front_x, za, front_x, zb, y, y + 1.5, 0.8, colour)
+            faces.append((front_x, za, front_x, zb, y, y + 1.5, 0.8, colour))
+    x0, za, x1, zb, y0, y1 = np.array([f[:6] for f in faces]).T[:, :, None]
+    corners = scene.view.along_road(
+        np.hstack([x0, x1, x1, x0]), np.hstack([y0, y0, y1, y1]), np.hstack([za, zb, zb, za])
+    )
+    inside = (corners[..., 0].max(1) > 0) & (corners[..., 0].min(1) < FULL_WIDTH_PX)
+    for k in np.flatnonzero(inside):
+        canvas.fill(corners[k], _hazed(scene, faces[k][7], prop.distance_m, faces[k][6]))
     return []
 
 

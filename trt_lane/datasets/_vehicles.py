@@ -1,15 +1,19 @@
 """Draws cars, vans, trucks and buses as shaded boxes with windows, wheels and lamps."""
 
+import math
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from trt_lane.datasets._canvas import Canvas
 from trt_lane.datasets._ground import haze_at
+from trt_lane.datasets._road_geometry import FULL_WIDTH_PX
 from trt_lane.datasets._road_scene import Colour, Scene, Vehicle, VehicleKind
 
 _GLASS = np.float64([62, 54, 48])
 _NEAREST_M = 0.8
+_CIRCLE = [(math.cos(k * math.pi / 6), math.sin(k * math.pi / 6)) for k in range(12)]
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,16 @@ def draw_vehicle(canvas: Canvas, scene: Scene, vehicle: Vehicle) -> list[Glow]:
     if vehicle.crossing:
         return _draw_crossing(canvas, scene, vehicle)
     brush = _Brush(canvas, scene, vehicle)
+    if not brush.in_frame():
+        return []
     brush.shadow()
     if vehicle.kind in (VehicleKind.CAR, VehicleKind.VAN):
         _draw_car(brush)
     else:
         _draw_box(brush)
-    return _lamps(brush)
+    glows = _lamps(brush)
+    brush.flush()
+    return glows
 
 
 class _Brush:
@@ -52,16 +60,32 @@ class _Brush:
         self.side_light = 0.78 + 0.25 * sun * self.side
         self.rear_light = 0.92
 
+        self.outlines, self.colours = [], []
+
+    def in_frame(self) -> bool:
+        ends = self.points([(x, 0, z) for x in (-1.2, 1.2) for z in (0, self.vehicle.length_m)])
+        return bool(ends[:, 0].max() > 0 and ends[:, 0].min() < FULL_WIDTH_PX)
+
     def points(self, corners) -> np.ndarray:
         x, y, z = np.array(corners, np.float64).T
-        ahead = self.vehicle.distance_m + z
-        x = self.base_x + x * self.vehicle.width_m / 2 + self.slope * z
-        return self.scene.view.project(np.stack([x, y, np.maximum(ahead, _NEAREST_M)], -1))
+        x = self.base_x + x * (self.vehicle.width_m / 2) + self.slope * z
+        return self.scene.view.project(x, y, np.maximum(self.vehicle.distance_m + z, _NEAREST_M))
 
     def fill(self, corners, colour, light: float = 1.0) -> None:
-        shade = np.clip(np.float64(colour) * light, 0, 255)
-        shade += self.haze * (np.float64(self.scene.sky.horizon) - shade)
-        self.canvas.fill(self.points(corners), shade.tolist())
+        """Note a polygon; flush() projects all of them at once and draws them in order."""
+        self.outlines.append(corners)
+        self.colours.append(
+            [
+                (1 - self.haze) * min(max(c * light, 0.0), 255.0) + self.haze * h
+                for c, h in zip(colour, self.scene.sky.horizon, strict=True)
+            ]
+        )
+
+    def flush(self) -> None:
+        ends = np.cumsum([len(outline) for outline in self.outlines])[:-1]
+        points = np.split(self.points(list(chain.from_iterable(self.outlines))), ends)
+        for polygon, colour in zip(points, self.colours, strict=True):
+            self.canvas.fill(polygon, colour)
 
     def shadow(self) -> None:
         end, light = self.vehicle.length_m, self.scene.light
@@ -152,9 +176,8 @@ def _draw_box(brush: _Brush) -> None:
 
 
 def _wheel(brush: _Brush, side: int, z: float) -> None:
-    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     for radius, tone in ((0.33, 20), (0.19, 105)):
-        ring = [(side * 1.005, 0.33 + radius * np.sin(a), z + radius * np.cos(a)) for a in angle]
+        ring = [(side * 1.005, 0.33 + radius * y, z + radius * x) for x, y in _CIRCLE]
         brush.fill(ring, (tone, tone, tone))
 
 
@@ -191,13 +214,12 @@ def _draw_crossing(canvas: Canvas, scene: Scene, vehicle: Vehicle) -> list[Glow]
     def fill(outline, colour):
         shade = np.float64(colour) + haze * (np.float64(scene.sky.horizon) - np.float64(colour))
         x, y = np.array(outline).T
-        points = scene.view.project(np.stack([vehicle.offset_m + x, y, np.full(len(x), z)], -1))
-        canvas.fill(points, shade.tolist())
+        canvas.fill(scene.view.project(vehicle.offset_m + x, y, z), shade.tolist())
 
     paint, belt = np.float64(vehicle.paint) * 0.9, 0.6 * roof
-    ground = [(-half, z - 0.2), (half, z - 0.2), (half, z + 1.9), (-half, z + 1.9)]
-    shadow = np.array([(vehicle.offset_m + x, 0, d) for x, d in ground])
-    canvas.blend([scene.view.project(shadow)], (22, 20, 20), 0.6)
+    x = vehicle.offset_m + np.array([-half, half, half, -half])
+    shadow = scene.view.project(x, 0.0, z + np.array([-0.2, -0.2, 1.9, 1.9]))
+    canvas.blend([shadow], (22, 20, 20), 0.6)
     fill([(-half, 0.22), (half, 0.22), (half, belt * 0.95), (-half, belt)], paint)
     if vehicle.kind is VehicleKind.CAR:
         house = [(-half * 0.85, belt), (half * 0.55, belt), (half * 0.2, roof), (-half * 0.6, roof)]
@@ -205,9 +227,8 @@ def _draw_crossing(canvas: Canvas, scene: Scene, vehicle: Vehicle) -> list[Glow]
         house = [(-half, belt), (half, belt), (half * 0.92, roof), (-half, roof)]
     fill(house, paint)
     fill([(x * 0.9, y - 0.05 if y > belt else y + 0.02) for x, y in house], _GLASS)
-    angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     for x in (-half * 0.62, half * 0.62):
         for radius, tone in ((0.33, 20.0), (0.18, 110.0)):
-            ring = [(x + radius * np.cos(a), 0.33 + radius * np.sin(a)) for a in angle]
+            ring = [(x + radius * c, 0.33 + radius * s) for c, s in _CIRCLE]
             fill(ring, (tone, tone, tone))
     return []
