@@ -1,14 +1,14 @@
-"""ResNet-18/34/50 trunks with torchvision's state-dict keys, shared by the model families."""
+"""ResNet-18/34/50/101 trunks with torchvision's state-dict keys, shared by the model families."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a residual."""
+    """Two 3x3 convolutions and a residual; only the first dilates (mmdet, pytorch-auto-drive)."""
 
     expansion = 1
 
@@ -17,7 +17,7 @@ class BasicBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, dilation, dilation, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=False)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, dilation, dilation, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _downsample(inputs, width, stride)
 
@@ -59,11 +59,12 @@ class ResNetTrunk(nn.Module):
     """Stem and residual stages without the classifier.
 
     Args:
-        depth: 18, 34 or 50.
+        depth: 18, 34, 50 or 101.
         width: channels of the first stage; 64 in the official networks.
         strides: stride of each stage; its length is the number of stages.
         dilations: dilation of each stage. As in torchvision's replace_stride_with_dilation, the
             first block of a stage has the dilation of the stage before it.
+        blocks: number of blocks of each stage where it is not the depth's.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class ResNetTrunk(nn.Module):
         width: int = 64,
         strides: tuple[int, ...] = (1, 2, 2, 2),
         dilations: tuple[int, ...] = (1, 1, 1, 1),
+        blocks: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
+        counts = blocks or STAGES[depth]
         block = Bottleneck if depth >= 50 else BasicBlock
         self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -82,10 +85,10 @@ class ResNetTrunk(nn.Module):
         channels, dilation_before = width, 1
         self.channels: list[int] = []  # of each stage's output
         for i, (stride, dilation) in enumerate(zip(strides, dilations, strict=True)):
-            blocks = []
-            for j in range(STAGES[depth][i]):
+            stage = []
+            for j in range(counts[i]):
                 first = j == 0
-                blocks.append(
+                stage.append(
                     block(
                         channels,
                         width << i,
@@ -95,7 +98,7 @@ class ResNetTrunk(nn.Module):
                 )
                 channels = (width << i) * block.expansion
             dilation_before = dilation
-            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
             self.channels.append(channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
