@@ -54,7 +54,7 @@ def _light_field(scene: Scene) -> np.ndarray:
     z = np.float32(np.where(ground, z, 45))
     x = (cols - view.camera.centre_col_px) * z / view.camera.focal_px
     beam = np.exp(-((x / (1.6 + 0.2 * z)) ** 2)) * np.clip((z - 2) / 5, 0.25, 1)
-    beam *= 1.25 / (1 + (z / 24) ** 2)
+    beam *= 0.95 / (1 + (z / 24) ** 2)
     above = np.exp(-np.maximum(view.ground_top_row_px() - rows, 0) / 60)
     field = light.headlight * beam * np.where(ground, 1, above)
     total = light.ambient * np.float32(light.ambient_tint) + field[..., None]

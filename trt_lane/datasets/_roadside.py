@@ -30,10 +30,11 @@ def draw_sky(canvas: Canvas, scene: Scene) -> None:
     tone = np.float32(1.1 * np.max(sky.horizon))
     painted = gradient[:, None] * (1 - white) + tone * white
     canvas.pixels[:end] = np.clip(painted * lift, 0, 255)
-    cols = np.linspace(-20, FULL_WIDTH_PX + 20, 96)
+    cols = np.linspace(-20, FULL_WIDTH_PX + 20, 240)
     for k, ridge in enumerate(sky.hills_px):
-        rough = cv2.GaussianBlur(rng.standard_normal((1, 96)), (0, 0), 1.2 + 4 / (k + 1))[0]
-        top = end_px - ridge * np.clip(0.75 + 0.8 * rough, 0.05, 2)
+        rough = cv2.GaussianBlur(rng.standard_normal((1, 240)), (0, 0), 16)[0] * 5
+        leafy = cv2.GaussianBlur(rng.standard_normal((1, 240)), (0, 0), 0.8)[0]
+        top = end_px - ridge * np.clip(0.75 + 0.6 * rough, 0.05, 2) - 1.5 * k * np.abs(leafy)
         share = (k + 1) / (len(sky.hills_px) + 1)
         shade = np.float64(sky.horizon) * (1 - share) + np.float64(sky.hill) * share
         outline = np.vstack(
@@ -57,13 +58,13 @@ def draw_prop(canvas: Canvas, scene: Scene, prop: Prop) -> list[Glow]:
 
 def draw_barrier(
     canvas: Canvas, scene: Scene, barrier: Barrier, near_m: float, far_m: float
-) -> None:
-    """Draw the stretch of a barrier between two distances."""
+) -> list[Glow]:
+    """Draw the stretch of a barrier between two distances; none of it shines."""
     z = np.geomspace(near_m, far_m, 7)
     if barrier.kind is BarrierKind.WALL:
         _strip(canvas, scene, barrier, z, 0, 1, 0.75)
         _strip(canvas, scene, barrier, z, 0.88, 1, 1.05)
-        return
+        return []
     step = 4.0 if barrier.kind is BarrierKind.RAIL else 0.3 if near_m < 14 else 1.2
     for post in np.arange(np.ceil(near_m / step) * step, min(far_m, 60), step)[::-1]:
         ends = scene.view.along_road(barrier.offset_m, [0.0, barrier.height_m], post)
@@ -76,6 +77,7 @@ def draw_barrier(
     else:
         _strip(canvas, scene, barrier, z, 0.94, 1, 1.0)
         _strip(canvas, scene, barrier, z, 0.2, 0.25, 0.9)
+    return []
 
 
 def _strip(canvas, scene, barrier: Barrier, z, low: float, high: float, light: float) -> None:
@@ -127,7 +129,7 @@ def _plant_sprite(kind: int) -> tuple[np.ndarray, ...]:
         mass = np.maximum(mass, 1 - ((x - cx) ** 2 + (y - cy) ** 2) / r**2)
     oy, ox = rng.integers(0, 300, 2)
     leaves = noise_tile(1)[oy : oy + 192, ox : ox + 192]
-    alpha = np.clip(4 * (mass + 0.22 * leaves - 0.12), 0, 1) * (np.hypot(x, y) < 0.99)
+    alpha = np.clip(4 * (mass + 0.15 * leaves - 0.1), 0, 1) * (np.hypot(x, y) < 0.99)
     light = 105 + 38 * leaves - 45 * y + 30 * mass
     sprite = np.clip(np.dstack([light, light, light, 255 * alpha]), 0, 255).astype(np.uint8)
     pyramid = [sprite]

@@ -20,6 +20,7 @@ _PAINTS = (
     (225, 228, 228), (205, 205, 205), (150, 152, 152), (95, 95, 95), (35, 35, 36), (25, 24, 24),
     (40, 36, 150), (120, 70, 35), (60, 45, 30), (70, 150, 190), (60, 85, 45), (25, 110, 200),
 )  # fmt: skip
+_MASONRY = np.array([0.94, 1.0, 1.05])
 _SIZES = {  # width, height, length
     VehicleKind.CAR: (1.8, 1.47, 4.5),
     VehicleKind.VAN: (1.95, 1.95, 5.0),
@@ -61,6 +62,8 @@ def _vehicle(
     kind = list(VehicleKind)[int(rng.choice(4, p=[0.72, 0.12, 0.1, 0.06]))]
     width, height, length = np.array(_SIZES[kind]) * rng.normal(1, 0.05, 3)
     paint = np.array(_PAINTS[int(rng.integers(len(_PAINTS)))]) * rng.uniform(0.85, 1.1)
+    if height > 2.4:  # large vehicles are seldom black
+        paint = 0.5 * paint + 75
     return Vehicle(
         kind=kind,
         offset_m=float(lane_m + rng.normal(0, 0.2)),
@@ -91,7 +94,7 @@ def sample_props(
                 width = rng.uniform(8, 26)
                 if rng.random() < 0.75:
                     x = edge + side * (width / 2 + rng.uniform(4, 14))
-                    tone = rng.uniform(70, 190) * rng.uniform(0.85, 1.12, 3)
+                    tone = rng.uniform(70, 190) * rng.uniform(0.92, 1.05, 3) * _MASONRY
                     height = rng.uniform(4, 24)
                     props.append(_prop(rng, PropKind.BUILDING, x, z, width, height, tone))
                 z += width + rng.uniform(2, 25)
@@ -220,7 +223,7 @@ def sample_sky(rng: np.random.Generator, night: bool, wet: float) -> Sky:
         zenith = np.array([190, 130, 75]) * blue
         horizon = np.array([225, 195, 165]) * rng.uniform(0.85, 1.1)
         cloud = rng.uniform(0.0, 0.9)
-    hill = np.array([95, 100, 88]) * rng.uniform(0.6, 1.3) * (0.12 if night else 1)
+    hill = np.array([62, 78, 68]) * rng.uniform(0.6, 1.3) * (0.12 if night else 1)
     return Sky(
         zenith=tuple(float(c) for c in np.clip(zenith, 0, 255)),
         horizon=tuple(float(c) for c in np.clip(horizon, 0, 255)),

@@ -121,6 +121,8 @@ def _lane_lines(rng: np.random.Generator, category: Category) -> np.ndarray:
     lanes = int(rng.choice([1, 2, 3, 4], p=[0.06, 0.3, 0.38, 0.26]))
     if category is Category.CROSSROAD:
         lanes = int(rng.integers(2, 5))
+    if category is Category.NO_LINE:
+        lanes = min(lanes, 3)
     width = rng.uniform(2.9, 3.85)
     widths = width + rng.normal(0, 0.05, lanes)
     lines = np.concatenate([[0], np.cumsum(widths)])
@@ -132,6 +134,7 @@ def _lane_lines(rng: np.random.Generator, category: Category) -> np.ndarray:
 
 def _sample_surface(rng: np.random.Generator, category: Category, lines: np.ndarray) -> Surface:
     concrete = rng.random() < 0.18
+    faint = category is Category.NO_LINE  # there the wheels' tracks tell the lanes
     tone = rng.uniform(118, 168) if concrete else rng.uniform(52, 112)
     warm = rng.normal(0.03 if concrete else 0.01, 0.025)
     road = (tone * (1 - warm), tone, tone * (1 + warm))
@@ -158,9 +161,9 @@ def _sample_surface(rng: np.random.Generator, category: Category, lines: np.ndar
         road=road,
         shoulder=(shade * 0.97, shade, shade * 1.03),
         terrain=terrain,
-        grain=float(rng.uniform(0.04, 0.16)),
+        grain=float(0.03 + 0.1 * rng.beta(1.2, 2.5)),
         terrain_grain=float(rng.uniform(0.15, 0.4)),
-        track_depth=float(rng.uniform(-0.05, 0.13)),
+        track_depth=float(rng.uniform(0.05, 0.16) if faint else rng.uniform(-0.05, 0.12)),
         track_offsets_m=tuple(float(t) for t in tracks),
         strips=tuple(strips),
         kerb=kerb,
@@ -178,7 +181,7 @@ def _markings(
     dash, gap = ((3, 9), (6, 9), (2, 4), (3, 6), (4, 6), (9, 6))[int(rng.integers(6))]
     phase = rng.uniform(0, dash + gap)
     worn_road = rng.uniform(0, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 0.8)
-    fade = rng.uniform(0.0, 0.16) if category is Category.NO_LINE else rng.uniform(0.55, 1.0)
+    fade = rng.uniform(0.02, 0.2) if category is Category.NO_LINE else rng.uniform(0.55, 1.0)
     left_yellow = bool(split) or rng.random() < 0.35
     double_split = rng.random() < 0.6
     split_dashed = rng.random() < 0.25
@@ -218,8 +221,8 @@ def _seams(rng: np.random.Generator, category: Category, surface: Surface) -> tu
     """Lines along the road that are no markings."""
     left, right = surface.left_edge_m, surface.right_edge_m
     count = int(rng.choice(5, p=[0.35, 0.3, 0.2, 0.1, 0.05]))
-    if category is Category.CROSSROAD:
-        count = 0
+    if category in (Category.CROSSROAD, Category.NO_LINE):
+        count //= 3
     seams = []
     for _ in range(count):
         dark = rng.random() < 0.75
@@ -339,7 +342,7 @@ def _sample_light(rng: np.random.Generator, category: Category, night: bool) -> 
         night=night,
         ambient=float(rng.uniform(0.08, 0.34)) if night else 1.0,
         ambient_tint=(float(1 - warm), 1.0, float(1 + warm)),
-        headlight=float(rng.uniform(0.35, 0.95)) if night else 0.0,
+        headlight=float(rng.uniform(0.3, 0.8)) if night else 0.0,
         street_lamps_m=lamps,
         shadow_strength=float(0 if night else strength),
         sun_side=float(rng.uniform(-1, 1)),
@@ -367,8 +370,8 @@ def _sample_optics(rng: np.random.Generator, category: Category, night: bool) ->
         tint=(float(1 - warm), float(1 + rng.normal(0, 0.012)), float(1 + warm)),
         contrast=float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25)),
         saturation=float(rng.uniform(0.55, 1.15)),
-        blur_px=float(rng.uniform(0.4, 1.9)),
-        motion_px=float(rng.uniform(4, 16)) if rng.random() < 0.15 else 0.0,
+        blur_px=float(rng.uniform(0.4, 1.6)),
+        motion_px=float(rng.uniform(3, 9)) if rng.random() < 0.15 else 0.0,
         noise=float(rng.uniform(3, 11) if night else rng.uniform(0.8, 5)),
         vignetting=float(rng.uniform(0, 0.35)),
         bonnet_px=float(rng.uniform(8, 62)) if rng.random() < 0.45 else 0.0,

@@ -27,21 +27,25 @@ class Glow:
     strength: float
 
 
-def draw_vehicle(canvas: Canvas, scene: Scene, vehicle: Vehicle) -> list[Glow]:
-    """Draw one vehicle; returns its lamps."""
+def draw_vehicle(canvas: Canvas, scene: Scene, vehicle: Vehicle, glows: list[Glow]) -> list[Glow]:
+    """Draw one vehicle; returns the glows that it does not hide, and its own."""
     if vehicle.crossing:
-        return _draw_crossing(canvas, scene, vehicle)
+        return _draw_crossing(canvas, scene, vehicle, glows)
     brush = _Brush(canvas, scene, vehicle)
     if not brush.in_frame():
-        return []
+        return glows
     brush.shadow()
     if vehicle.kind in (VehicleKind.CAR, VehicleKind.VAN):
         _draw_car(brush)
     else:
         _draw_box(brush)
-    glows = _lamps(brush)
-    brush.flush()
-    return glows
+    lamps = _lamps(brush)
+    return _unhidden(glows, brush.flush()) + lamps
+
+
+def _unhidden(glows: list[Glow], outline_px: np.ndarray) -> list[Glow]:
+    (left, top), (right, bottom) = outline_px.min(0), outline_px.max(0)
+    return [g for g in glows if not (left < g.col_px < right and top < g.row_px < bottom)]
 
 
 class _Brush:
@@ -81,11 +85,13 @@ class _Brush:
             ]
         )
 
-    def flush(self) -> None:
+    def flush(self) -> np.ndarray:
+        """Draw what was noted; returns all corners in the full frame."""
         ends = np.cumsum([len(outline) for outline in self.outlines])[:-1]
-        points = np.split(self.points(list(chain.from_iterable(self.outlines))), ends)
-        for polygon, colour in zip(points, self.colours, strict=True):
+        points = self.points(list(chain.from_iterable(self.outlines)))
+        for polygon, colour in zip(np.split(points, ends), self.colours, strict=True):
             self.canvas.fill(polygon, colour)
+        return points
 
     def shadow(self) -> None:
         end, light = self.vehicle.length_m, self.scene.light
@@ -206,7 +212,7 @@ def _lamps(brush: _Brush) -> list[Glow]:
     return [Glow(float(c), float(r), radius, colour, strength) for c, r in centres]
 
 
-def _draw_crossing(canvas: Canvas, scene: Scene, vehicle: Vehicle) -> list[Glow]:
+def _draw_crossing(canvas: Canvas, scene: Scene, vehicle: Vehicle, glows: list[Glow]) -> list[Glow]:
     """A car that crosses the intersection: its side view."""
     z, half, roof = vehicle.distance_m, vehicle.length_m / 2, vehicle.height_m
     haze = float(haze_at(scene, z))
@@ -231,4 +237,5 @@ def _draw_crossing(canvas: Canvas, scene: Scene, vehicle: Vehicle) -> list[Glow]
         for radius, tone in ((0.33, 20.0), (0.18, 110.0)):
             ring = [(x + radius * c, 0.33 + radius * s) for c, s in _CIRCLE]
             fill(ring, (tone, tone, tone))
-    return []
+    body = scene.view.project(vehicle.offset_m + np.array([-half, half]), np.array([0, roof]), z)
+    return _unhidden(glows, body)
