@@ -1,0 +1,325 @@
+"""Lower a TensorRT-style Q/DQ graph to ONNX Runtime's integer kernels.
+
+TensorRT wants Q/DQ at the inputs of weighted layers only; ONNX Runtime has integer kernels only
+between quantised inputs AND outputs, and simulates everything else in float, slower than the float
+network. `lower` keeps every step of the Q/DQ graph and finds, for each tensor, the integer kernel
+that makes it; the Q/DQ graph itself is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from engines.cpu_demand import clip_bounds, find_demands, is_move
+from engines.cpu_kernels import MS_DOMAIN, KernelWriter, Levels
+from engines.cpu_layers import LayerWriter
+from engines.graph_index import DQ_OP, Q_OP, GraphIndex, attributes, node_name
+from trt_lane.errors import TrtLaneError
+
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class ExtraRounding:
+    """A tensor that the Q/DQ graph reads in float and the CPU graph reads rounded to 8 bits.
+
+    The error is uniform within ±step / 2, that is step / sqrt(12) RMS.
+    """
+
+    tensor: str
+    step: float
+
+
+@dataclass(frozen=True)
+class CpuGraph:
+    """What `lower` made.
+
+    Attributes:
+        model: ONNX with QLinearConv, QGemm, MatMulIntegerToFloat and QLinearAdd. Its node names are
+            `<node of the Q/DQ graph>|<kernel>|<output>`.
+        roundings: where 8-bit rounding was added that the Q/DQ graph does not have.
+        in_float: weighted node with Q/DQ inputs -> why no integer kernel runs it.
+    """
+
+    model: onnx.ModelProto
+    roundings: tuple[ExtraRounding, ...]
+    in_float: dict[str, str]
+
+
+def lower(model: onnx.ModelProto, maxima: Mapping[str, float] | None = None) -> CpuGraph:
+    """Rewrite a float32 Q/DQ graph for ONNX Runtime on a CPU.
+
+    Args:
+        model: explicit symmetric INT8 Q/DQ around the inputs of weighted layers, float32.
+        maxima: largest magnitude of float tensors by graph name (ScaleTable.maxima). Convolutions
+            that end in an addition need it to run as integers; without it they stay in float.
+    """
+    kinds = {i.type.tensor_type.elem_type for i in model.graph.input}
+    if TensorProto.FLOAT16 in kinds:
+        raise TrtLaneError(
+            "the graph's inputs are FP16; a CPU runs FP32 graphs: export it for the target cpu"
+        )
+    return _Lowering(GraphIndex(model), dict(maxima or {})).run()
+
+
+class _Lowering:
+    """One walk in graph order; each tensor gets an integer form, a float form, or both."""
+
+    def __init__(self, index: GraphIndex, maxima: dict[str, float]) -> None:
+        self.index = index
+        self.maxima = maxima
+        self.demands = find_demands(index)
+        self.writer = KernelWriter()
+        self.layers = LayerWriter(index, self.writer)
+        self.levels: dict[str, Levels] = {}
+        self.quantised: dict[tuple[str, float], Levels] = {}
+        self.floats = {i.name: i.name for i in index.model.graph.input}
+        self.roundings: dict[str, ExtraRounding] = {}
+        self.in_float: dict[str, str] = {}
+
+    def run(self) -> CpuGraph:
+        for node in self.index.nodes:
+            if node.op_type == "Constant" or self.index.constant_int8(node.output[0]):
+                continue
+            if not self._is_deferred(node):
+                self._visit(node)
+        source = self.index.model.graph
+        for output in source.output:
+            made = self._float(output.name)
+            if made != output.name:
+                self.writer.node("Identity", [made], output.name, "output")
+        graph = helper.make_graph(
+            self.writer.nodes,
+            source.name,
+            source.input,
+            source.output,
+            list(self.writer.constants.values()),
+        )
+        opsets = [*self.index.model.opset_import, helper.make_opsetid(MS_DOMAIN, 1)]
+        model = helper.make_model(graph, opset_imports=opsets)
+        model.ir_version = min(self.index.model.ir_version, 10)
+        return CpuGraph(model, tuple(self.roundings.values()), self.in_float)
+
+    # -- one node -----------------------------------------------------------------------------
+
+    def _visit(self, node: onnx.NodeProto) -> None:
+        tensor = node.output[0]
+        if node.op_type == Q_OP and self._is_read_by_dq_only(node):
+            return
+        if node.op_type == DQ_OP and self._taken_over(node):
+            quantiser = self.index.producer[node.input[0]]
+            scale = self.index.activation_scale(quantiser)
+            self.levels[tensor] = self._at_step(quantiser.input[0], scale)
+            return
+        found = self._as_levels(node)
+        if found is None:
+            self._as_float(node)
+        else:
+            self.levels[tensor] = found
+
+    def _as_levels(self, node: onnx.NodeProto) -> Levels | None:
+        if is_move(node):
+            return self._moved(node)
+        if node.op_type == "Concat":
+            return self._concatenated(node)
+        base, activation = self._unit(node)
+        if base.op_type not in (*_WEIGHTED, "Add"):
+            return None
+        return self._computed(base, activation)
+
+    def _as_float(self, node: onnx.NodeProto) -> None:
+        base, activation = self._unit(node)
+        tensor = base.output[0]
+        made = self.layers.float_result(base, self.levels) if base.op_type in _WEIGHTED else None
+        if made is None and base.op_type == "Add":
+            made = self._biased_matmul(base)
+        if made is None:
+            if self._has_integer_inputs(base):
+                self.in_float[node_name(base)] = self._reason(base)
+            inputs = [self._float(i) if i else "" for i in base.input]
+            self.writer.copy(base, inputs, node_name(base))
+        self.floats[tensor] = made or tensor
+        if activation is not None:
+            inputs = [self._float(i) if i else "" for i in activation.input]
+            self.writer.copy(activation, inputs, node_name(activation))
+            self.floats[activation.output[0]] = activation.output[0]
+        for extra in base.output[1:]:
+            self.floats[extra] = extra
+
+    # -- integer forms ------------------------------------------------------------------------
+
+    def _computed(self, base: onnx.NodeProto, activation: onnx.NodeProto | None) -> Levels | None:
+        """Weighted layer or addition, with the activation behind it, as one integer kernel."""
+        last = activation or base
+        tensor = last.output[0]
+        wanted = self.demands[tensor]
+        low, high = (-np.inf, np.inf) if activation is None else clip_bounds(activation, self.index)
+        if wanted.exact or np.isnan(low) or np.isnan(high):
+            return None
+        step, extra = self._step(tensor)
+        if step is None:
+            return None
+        out = Levels(f"{tensor}_u8", step, wanted.zero)
+        if base.op_type == "Add":
+            found = self._added(base, out)
+        else:
+            found = self.layers.integer_result(base, self.levels, out)
+        if found is None:
+            return None
+        return self._saturated(found, tensor, low, high, extra)
+
+    def _step(self, tensor: str) -> tuple[float | None, bool]:
+        """The step of its integer form, and whether that step is one we added."""
+        wanted = self.demands[tensor]
+        if len(wanted.steps) == 1:
+            return next(iter(wanted.steps)), False
+        largest = self.maxima.get(tensor)
+        if largest is None or not largest > 0:
+            return None, False
+        return float(np.float32(largest / (127 if wanted.zero else 255))), True
+
+    def _saturated(
+        self, x: Levels, tensor: str, low: float, high: float, extra: bool
+    ) -> Levels:
+        """Clip where uint8's own limits are not those of int8 and of the activation."""
+        bottom = 0 if low == -np.inf else round(low / x.scale) + x.zero
+        top = 255 if high == np.inf else round(min(high / x.scale, 255)) + x.zero
+        if not extra and x.zero == 0 and not self.maxima.get(tensor, np.inf) < 127.5 * x.scale:
+            top = min(top, 127)  # int8 ends there; calibration has seen larger values or is silent
+        return self.writer.clip(x, bottom, top, tensor)
+
+    def _added(self, node: onnx.NodeProto, out: Levels) -> Levels | None:
+        a, b = node.input
+        if a not in self.levels or b not in self.levels:
+            return None
+        if self.index.shapes.get(a, a) != self.index.shapes.get(b, b):
+            return None
+        for tensor in (a, b):
+            self._note_rounding(tensor)
+        return self.writer.add(self.levels[a], self.levels[b], out, node_name(node))
+
+    def _moved(self, node: onnx.NodeProto) -> Levels | None:
+        tensor, source = node.output[0], node.input[0]
+        wanted = self.demands[tensor].steps
+        inner = self.levels.get(source)
+        if inner is None and node.op_type == "MaxPool" and len(wanted) == 1:
+            inner = self._at_step(source, next(iter(wanted)))
+        if inner is None:
+            return None
+        inputs = [inner.name, *(self._float(i) if i else "" for i in node.input[1:])]
+        y = self.writer.node(
+            node.op_type, inputs, f"{tensor}_u8", node_name(node), **attributes(node)
+        )
+        return Levels(y, inner.scale, inner.zero)
+
+    def _concatenated(self, node: onnx.NodeProto) -> Levels | None:
+        wanted = self.demands[node.output[0]]
+        if len(wanted.steps) != 1 or not any(i in self.levels for i in node.input):
+            return None
+        step = next(iter(wanted.steps))
+        parts = [self._at_step(i, step, wanted.zero) for i in node.input]
+        y = self.writer.node(
+            "Concat",
+            [p.name for p in parts],
+            f"{node.output[0]}_u8",
+            node_name(node),
+            **attributes(node),
+        )
+        return Levels(y, step, wanted.zero)
+
+    def _at_step(self, tensor: str, step: float, zero: int | None = None) -> Levels:
+        """The tensor at that step: its integer form if it has it, else quantised from float."""
+        zero = self.demands[tensor].zero if zero is None else zero
+        found = self.levels.get(tensor)
+        if found is not None and (found.scale, found.zero) == (step, zero):
+            return found
+        key = (tensor, step)
+        if key not in self.quantised:
+            made = self.writer.quantise(self._float(tensor), step, zero, tensor)
+            self.quantised[key] = self._saturated(made, tensor, -np.inf, np.inf, False)
+        return self.quantised[key]
+
+    # -- float forms --------------------------------------------------------------------------
+
+    def _float(self, tensor: str) -> str:
+        """Name of the tensor's float form, made on demand."""
+        if tensor in self.floats:
+            return self.floats[tensor]
+        constant = self.index.constant_int8(tensor)
+        if tensor in self.levels:
+            self._note_rounding(tensor)
+            self.floats[tensor] = self.writer.dequantise(self.levels[tensor], tensor, tensor)
+        elif constant is not None:
+            self.floats[tensor] = self.writer.constant(tensor, constant.real())
+        else:
+            value = self.index.array(tensor)
+            if value is None:
+                raise TrtLaneError(f"the graph reads {tensor!r} before anything makes it")
+            self.floats[tensor] = self.writer.constant(tensor, value)
+        return self.floats[tensor]
+
+    def _biased_matmul(self, node: onnx.NodeProto) -> str | None:
+        """MatMul and the constant bias behind it as one kernel."""
+        for tensor, other in (node.input, tuple(node.input)[::-1]):
+            bias = self.index.array(other)
+            if bias is None or bias.ndim != 1 or self.index.op(tensor) != "MatMul":
+                continue
+            if self._is_deferred(self.index.producer[tensor]):
+                return self.layers.float_result(
+                    self.index.producer[tensor], self.levels, bias, node.output[0]
+                )
+        return None
+
+    # -- questions ----------------------------------------------------------------------------
+
+    def _unit(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto | None]:
+        """(node that computes, activation behind it or None)."""
+        if node.op_type in ("Relu", "Clip") and node.input[0] in self.index.producer:
+            base = self.index.producer[node.input[0]]
+            if self._is_deferred(base):
+                return base, node
+        return node, None
+
+    def _is_deferred(self, node: onnx.NodeProto) -> bool:
+        """Whether the node is made together with its only reader."""
+        if len(node.output) != 1 or not self.index.sole_reader(node.output[0]):
+            return False
+        reader = self.index.consumers[node.output[0]][0]
+        if node.op_type == "MatMul" and reader.op_type == "Add":
+            return self.layers.has_integer_inputs(node) and any(
+                (v := self.index.array(i)) is not None and v.ndim == 1 for i in reader.input
+            )
+        return node.op_type in (*_WEIGHTED, "Add") and reader.op_type in ("Relu", "Clip")
+
+    def _is_read_by_dq_only(self, node: onnx.NodeProto) -> bool:
+        readers = self.index.consumers.get(node.output[0], [])
+        return node.output[0] not in self.index.outputs and all(map(self._taken_over, readers))
+
+    def _taken_over(self, node: onnx.NodeProto) -> bool:
+        """Whether a DQ belongs to a symmetric per-tensor pair with equal steps."""
+        quantiser = self.index.producer.get(node.input[0])
+        if node.op_type != DQ_OP or quantiser is None or quantiser.op_type != Q_OP:
+            return False
+        step = self.index.activation_scale(quantiser)
+        return step is not None and step == self.index.activation_scale(node)
+
+    def _has_integer_inputs(self, node: onnx.NodeProto) -> bool:
+        return node.op_type in _WEIGHTED and self.layers.has_integer_inputs(node)
+
+    def _reason(self, node: onnx.NodeProto) -> str:
+        if node.op_type == "ConvTranspose":
+            return "ONNX Runtime has no integer transposed convolution of this stride and kernel"
+        if self.demands[node.output[0]].exact:
+            return "its float result is read up to a network output, so it is not rounded"
+        return "no calibrated maximum of its result, so no step to round it to"
+
+    def _note_rounding(self, tensor: str) -> None:
+        """A float reader of the Q/DQ graph is about to read the tensor's integer form."""
+        node = self.index.producer[tensor]
+        if node.op_type != DQ_OP:
+            self.roundings[tensor] = ExtraRounding(tensor, self.levels[tensor].scale)

@@ -1,0 +1,207 @@
+"""Strong typing: which nodes compute in FP16 and which in FP32, with the casts between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from trt_lane.errors import TrtLaneError
+
+# Half of FP16's largest number: room for frames beyond the calibration set.
+FP16_LIMIT = 65504 / 2
+FP16_NORMAL = 2.0**-14
+# They square or exponentiate what they read, so the range of their output says nothing.
+_WIDE_RANGE_OPS = {
+    *("LayerNormalization", "InstanceNormalization", "GroupNormalization"),
+    *("Exp", "Log", "Pow", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare", "Sqrt"),
+    *("Reciprocal", "CumSum"),
+}
+# Their float inputs past the first are not data (sizes, ratios) or must stay FP32 by the standard.
+_FLOAT_PARAMETERS = {"Resize": (1, 2)}
+_FP32, _FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+def to_float_type(
+    model: onnx.ModelProto, float_type: str, maxima: dict[str, float]
+) -> onnx.ModelProto:
+    """The model with every float tensor in the given type; FP32 inputs and outputs stay FP32.
+
+    Args:
+        model: all in FP32.
+        float_type: "fp32" (nothing changes) or "fp16".
+        maxima: largest magnitude seen by tensor name: what comes near FP16's limit stays FP32.
+
+    Returns:
+        The typed model; `metadata_props["fp32_nodes"]` names what was kept in FP32 and why.
+    """
+    if float_type == "fp32":
+        return model
+    if float_type != "fp16":
+        raise TrtLaneError(f"float type {float_type!r} is unknown; expected fp16 or fp32")
+    kept = fp32_nodes(model, maxima)
+    _Typer(model, kept).run()
+    entry = model.metadata_props.add()
+    entry.key = "fp32_nodes"
+    entry.value = "; ".join(f"{name}: {reason}" for name, reason in kept.items())
+    return model
+
+
+def fp32_nodes(model: onnx.ModelProto, maxima: dict[str, float]) -> dict[str, str]:
+    """Names of the nodes that must not run in FP16, with the reason."""
+    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    makers = {o: n for n in model.graph.node for o in n.output}
+    kept: dict[str, str] = {}
+    for node in model.graph.node:
+        reason = _reason(node, constants, makers, maxima)
+        if reason:
+            kept[node.name] = reason
+    return kept
+
+
+def _reason(
+    node: onnx.NodeProto,
+    constants: dict[str, np.ndarray],
+    makers: dict[str, onnx.NodeProto],
+    maxima: dict[str, float],
+) -> str:
+    if node.op_type in _WIDE_RANGE_OPS:
+        return f"{node.op_type} leaves FP16's range inside"
+    for name in node.output:
+        if maxima.get(name, 0.0) > FP16_LIMIT:
+            return f"|{name}| reaches {maxima[name]:.3g}"
+    for name in node.input:
+        value = constants.get(name)
+        if value is not None and value.dtype == np.float32 and value.size:
+            if np.abs(value).max() > FP16_LIMIT:
+                return f"constant {name} reaches {np.abs(value).max():.3g}"
+            is_step = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+            if is_step and value.min() < FP16_NORMAL:
+                return f"step {name} is {value.min():.3g}, below FP16's normal range"
+        maker = makers.get(name)
+        if maker is not None and maker.op_type == "DequantizeLinear":
+            step = constants.get(maker.input[1])
+            if step is not None and step.min() < FP16_NORMAL:
+                return f"step {maker.input[1]} is {step.min():.3g}, below FP16's normal range"
+    return ""
+
+
+class _Typer:
+    """One walk over the graph that gives every node its type and puts casts where types meet."""
+
+    def __init__(self, model: onnx.ModelProto, kept: dict[str, str]) -> None:
+        self.graph = model.graph
+        self.kept = kept
+        self.constants = {i.name: i for i in self.graph.initializer}
+        self.types: dict[str, int] = {}  # float tensor -> its type
+        self.nodes: list[onnx.NodeProto] = []
+        self.copies: dict[tuple[str, int], str] = {}
+
+    def run(self) -> None:
+        outputs = {o.name for o in self.graph.output}
+        for value in self.graph.input:
+            if value.type.tensor_type.elem_type == _FP32:
+                self.types[value.name] = _FP32
+        for node in self.graph.node:
+            wanted = _FP32 if node.name in self.kept else _FP16
+            self._type_node(node, wanted, outputs)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        used = {name for node in self.nodes for name in node.input}
+        kept = [i for i in self.graph.initializer if i.name in used]
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(kept)
+
+    def _type_node(self, node: onnx.NodeProto, wanted: int, outputs: set[str]) -> None:
+        if node.op_type == "Constant":
+            self._type_constant(node, wanted)
+            return
+        if node.op_type == "Cast":
+            self._type_cast(node, wanted)
+            return
+        parameters = _FLOAT_PARAMETERS.get(node.op_type, ())
+        for i, name in enumerate(node.input):
+            if self._is_float(name) and i not in parameters:
+                node.input[i] = self._as(name, wanted)
+        results = [] if node.op_type == "QuantizeLinear" else self._float_outputs(node)
+        self.nodes.append(node)
+        for i in results:
+            name = node.output[i]
+            if name in outputs and wanted == _FP16:
+                node.output[i] = f"{name}_fp16"
+                self.types[node.output[i]] = _FP16
+                self._cast(node.output[i], name, _FP32)
+                for consumer in self.graph.node:  # a head that another node reads as well
+                    for j, used in enumerate(consumer.input):
+                        if used == name:
+                            consumer.input[j] = node.output[i]
+            self.types[name] = _FP32 if name in outputs else wanted
+
+    def _float_outputs(self, node: onnx.NodeProto) -> list[int]:
+        """Positions of a node's outputs that have the type it computes in."""
+        if node.op_type in ("Shape", "NonZero", "ArgMax", "ArgMin", "Equal", "Less", "Greater"):
+            return []
+        if node.op_type == "TopK":
+            return [0]
+        if node.op_type == "DequantizeLinear":
+            return [0]
+        data = [n for n in node.input if n]
+        if node.op_type == "Where":
+            data = list(node.input[1:])
+        elif node.op_type in ("Gather", "GatherElements", "GatherND", "Slice", "Expand", "Tile"):
+            data = [node.input[0]]
+        elif node.op_type in ("Reshape", "Unsqueeze", "Squeeze", "Pad", "Split"):
+            data = [node.input[0]]
+        elif node.op_type == "ConstantOfShape":
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            return [0] if value is None or value.data_type == _FP32 else []
+        return list(range(len(node.output))) if any(self._is_float(n) for n in data) else []
+
+    def _type_constant(self, node: onnx.NodeProto, wanted: int) -> None:
+        """Float Constant nodes become initialisers, so that each user gets its type."""
+        del wanted
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if value is not None and value.data_type == _FP32:
+            value.name = node.output[0]
+            self.graph.initializer.append(value)
+            self.constants[value.name] = value
+        else:
+            self.nodes.append(node)
+
+    def _type_cast(self, node: onnx.NodeProto, wanted: int) -> None:
+        to = next(a for a in node.attribute if a.name == "to")
+        if to.i in (_FP32, _FP16):
+            to.i = wanted
+            self.types[node.output[0]] = wanted
+        self.nodes.append(node)
+
+    def _is_float(self, name: str) -> bool:
+        if name in self.types:
+            return True
+        constant = self.constants.get(name)
+        return constant is not None and constant.data_type in (_FP32, _FP16)
+
+    def _as(self, name: str, wanted: int) -> str:
+        """The tensor in the wanted type: itself, a typed copy of a constant, or a cast."""
+        current = self.types.get(name)
+        if current == wanted:
+            return name
+        if current is None and wanted == _FP32:
+            return name
+        key = (name, wanted)
+        if key not in self.copies:
+            suffix = "fp16" if wanted == _FP16 else "fp32"
+            copied = f"{name}_{suffix}"
+            if current is None:
+                value = numpy_helper.to_array(self.constants[name]).astype(np.float16)
+                self.graph.initializer.append(numpy_helper.from_array(value, copied))
+            else:
+                self._cast(name, copied, wanted)
+            self.copies[key] = copied
+        return self.copies[key]
+
+    def _cast(self, source: str, target: str, to: int) -> None:
+        self.nodes.append(
+            helper.make_node("Cast", [source], [target], name=f"{target}_cast", to=to)
+        )
+        self.types[target] = to
