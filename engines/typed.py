@@ -19,6 +19,11 @@ _WIDE_RANGE_OPS = {
 }
 # Their float inputs past the first are not data (sizes, ratios) or must stay FP32 by the standard.
 _FLOAT_PARAMETERS = {"Resize": (1, 2)}
+# Their result has the type of the first input whatever the others are.
+_FIRST_INPUT_OPS = {
+    *("Gather", "GatherElements", "GatherND", "Slice", "Expand", "Tile"),
+    *("Reshape", "Unsqueeze", "Squeeze", "Pad", "Split"),
+}
 _FP32, _FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
@@ -148,9 +153,7 @@ class _Typer:
         data = [n for n in node.input if n]
         if node.op_type == "Where":
             data = list(node.input[1:])
-        elif node.op_type in ("Gather", "GatherElements", "GatherND", "Slice", "Expand", "Tile"):
-            data = [node.input[0]]
-        elif node.op_type in ("Reshape", "Unsqueeze", "Squeeze", "Pad", "Split"):
+        elif node.op_type in _FIRST_INPUT_OPS:
             data = [node.input[0]]
         elif node.op_type == "ConstantOfShape":
             value = next((a.t for a in node.attribute if a.name == "value"), None)

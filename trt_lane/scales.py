@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +53,25 @@ class Scale:
         return (1 << (self.bits - 1)) - 1
 
 
+@dataclass(frozen=True)
+class Site:
+    """A place for Q/DQ: on the way from `tensor` to those `users` (graph node names).
+
+    Sites of one `key` share one scale: what a concat joins, what a max-pool or a view passes on.
+    """
+
+    tensor: str
+    users: tuple[str, ...]
+    key: str
+
+
 @dataclass(frozen=True, eq=False)
 class ScaleTable:
-    """Every scale of a quantised network.
+    """Every scale of a quantised network, and where Q/DQ goes.
 
     Attributes:
-        activations: by quantisation point (the key that calibrators.insert gives the tensor).
+        sites: where activations are quantised; what is not listed stays in float.
+        activations: scale by Site.key.
         weights: by parameter name of the BN-folded network ("model.conv1.weight").
         rounded: int8 weights by the same names: the levels that the engine will hold.
         maxima: largest magnitude seen on every float tensor by its graph name: export keeps in
@@ -67,6 +80,7 @@ class ScaleTable:
         info: plain facts for people (recipe name, number of frames, seconds).
     """
 
+    sites: tuple[Site, ...]
     activations: dict[str, Scale]
     weights: dict[str, Scale]
     rounded: dict[str, np.ndarray]
@@ -78,10 +92,15 @@ class ScaleTable:
         if self.weights.keys() != self.rounded.keys():
             odd = sorted(self.weights.keys() ^ self.rounded.keys())[:3]
             raise ValueError(f"weights without both a scale and rounded values: {odd}")
+        keys = {site.key for site in self.sites}
+        if keys != self.activations.keys():
+            odd = sorted(keys ^ self.activations.keys())[:3]
+            raise ValueError(f"quantisation sites and activation scales do not match: {odd}")
 
     def digest(self) -> str:
         """sha256 over every number that export uses; times and other `info` are left out."""
         sha = hashlib.sha256(json.dumps(self.digests, sort_keys=True).encode())
+        sha.update(json.dumps([asdict(site) for site in self.sites]).encode())
         for group in (self.activations, self.weights):
             for key in sorted(group):
                 scale = group[key]
@@ -94,6 +113,7 @@ class ScaleTable:
         """Write atomically."""
         arrays: dict[str, np.ndarray] = {}
         meta: dict = {"schema": SCHEMA, "digests": self.digests, "info": self.info}
+        meta["sites"] = [asdict(site) for site in self.sites]
         meta["maxima"] = {k: float(v) for k, v in self.maxima.items()}
         for group_name in ("activations", "weights"):
             group: dict[str, Scale] = getattr(self, group_name)
@@ -118,6 +138,7 @@ class ScaleTable:
                     g: {k: Scale(file[f"{g}/{k}"], **v) for k, v in meta[g].items()}
                     for g in ("activations", "weights")
                 }
+                sites = tuple(Site(s["tensor"], tuple(s["users"]), s["key"]) for s in meta["sites"])
                 rounded = {k: file[f"rounded/{k}"] for k in meta["weights"]}
         except FileNotFoundError:
             raise TrtLaneError(f"no scale table at {path}; run: python -m calibrators") from None
@@ -126,7 +147,7 @@ class ScaleTable:
                 f"{path} is not a whole scale table ({error}); calibrate again"
             ) from None
         table = cls(
-            **groups, rounded=rounded, **{k: meta[k] for k in ("maxima", "digests", "info")}
+            sites, **groups, rounded=rounded, **{k: meta[k] for k in ("maxima", "digests", "info")}
         )
         if table.digest() != meta["digest"]:
             raise TrtLaneError(f"{path} was changed after it was written; calibrate again")

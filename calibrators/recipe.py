@@ -1,0 +1,129 @@
+"""QuantRecipe: what decides a ScaleTable besides the network, the weights and the data."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from calibrators.observers import OBSERVERS
+from trt_lane.errors import TrtLaneError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class TensorRecipe:
+    """How one kind of tensor gets its step.
+
+    Attributes:
+        observer: minmax, percentile, entropy, mse or aciq.
+        bits: 8 is deployable; 2..7 are simulations.
+        percentile: share in per cent that the percentile observer keeps.
+    """
+
+    observer: str = "minmax"
+    bits: int = 8
+    percentile: float = 99.99
+
+    def __post_init__(self) -> None:
+        if self.observer not in OBSERVERS:
+            raise ValueError(f"observer is {self.observer!r}; expected one of {sorted(OBSERVERS)}")
+        if not 2 <= self.bits <= 8:
+            raise ValueError(f"bits is {self.bits}; expected 2..8")
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}; expected above 50, up to 100")
+
+
+@dataclass(frozen=True)
+class QuantRecipe:
+    """A quantisation method with its numbers; one TOML file each.
+
+    Attributes:
+        name: the file's name without .toml.
+        description: one line for people.
+        weights, activations: how steps are found.
+        frames: calibration images, spread evenly over the data.
+        batch: frames per forward pass.
+        seed: of every random draw.
+    """
+
+    name: str
+    description: str
+    weights: TensorRecipe = field(default_factory=TensorRecipe)
+    activations: TensorRecipe = field(default_factory=TensorRecipe)
+    frames: int = 64
+    batch: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.batch < 1:
+            raise ValueError(f"frames is {self.frames}, batch is {self.batch}; expected 1 or more")
+
+    def digest(self) -> str:
+        """sha256 of every number; the description does not count."""
+        numbers = {k: v for k, v in asdict(self).items() if k != "description"}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def deployable(self) -> bool:
+        """Whether TensorRT can run it (8 bits everywhere); else it is a simulation."""
+        return self.weights.bits == 8 and self.activations.bits == 8
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the project."""
+    return sorted(p.stem for p in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name: str) -> QuantRecipe:
+    """A recipe by name, or a TOML file by path."""
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        close = difflib.get_close_matches(name, list_recipes(), 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise TrtLaneError(f"no recipe {name!r}; {hint}known recipes: {', '.join(list_recipes())}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrtLaneError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return _from_table(QuantRecipe, {"name": path.stem, **table})
+    except (TypeError, ValueError) as error:
+        raise TrtLaneError(f"recipe {path}: {error}") from None
+
+
+def _from_table(kind: type, table: dict[str, Any], where: str = "") -> Any:
+    """Make a (nested) dataclass of a TOML table; unknown and mistyped keys are errors."""
+    known = {f.name: f for f in fields(kind)}
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f"unknown key {where + key!r}; known keys: {', '.join(known)}")
+        nested = _NESTED.get(str(known[key].type))
+        if nested is not None:
+            if not isinstance(value, dict):
+                raise ValueError(f"{where + key} is {value!r}; expected a table [{where + key}]")
+            value = _from_table(nested, value, f"{where}{key}.")
+        elif not _fits(value, str(known[key].type)):
+            raise ValueError(f"{where + key} is {value!r}; expected {known[key].type}")
+        values[key] = value
+    return kind(**values)
+
+
+_NESTED = {"TensorRecipe": TensorRecipe}
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    if annotation == "float":
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value).__name__ == annotation
