@@ -56,11 +56,21 @@ def draw_ground(canvas: Canvas, scene: Scene) -> None:
         shade = _shade(canvas, scene.view, scene.shadows, texture, top)
         strength = scene.light.shadow_strength * shade[..., None] * _SHADOW_TINT
         canvas.pixels[top:] = canvas.pixels[top:] * (1 - strength)
+    if scene.light.wet:
+        _make_wet(canvas.pixels[top:], scene, texture, z)
     haze = haze_at(scene, z)[:, None, None]
     if haze.max() > 0.01:
         far = haze[:, 0, 0] > 0.01
         part = canvas.pixels[top:][far]
         canvas.pixels[top:][far] = part + haze[far] * (np.float32(scene.sky.horizon) - part)
+
+
+def _make_wet(ground: np.ndarray, scene: Scene, texture: np.ndarray, z: np.ndarray) -> None:
+    """Darken the ground and let it mirror the sky, the more the flatter the view."""
+    puddles = np.clip(0.35 + 0.3 * texture, 0, 1) * np.float32(z / (z + 25))[:, None]
+    mirror = scene.light.wet * puddles[..., None]
+    dark = ground * np.float32(1 - 0.3 * scene.light.wet)
+    ground[:] = dark + mirror * (0.8 * np.float32(scene.sky.horizon) - dark)
 
 
 def haze_at(scene: Scene, distance_m) -> np.ndarray:

@@ -60,7 +60,7 @@ def _light_field(scene: Scene) -> np.ndarray:
     total = light.ambient * np.float32(light.ambient_tint) + field[..., None]
     for offset, distance in light.street_lamps_m:
         spot = np.exp(-((x - offset * 0.6) ** 2 + (z - distance) ** 2) / 75) * ground
-        total = total + 0.45 * spot[..., None] * _LAMP_COLOUR
+        total = total + 0.7 * spot[..., None] * _LAMP_COLOUR
     return np.float32(total)
 
 
@@ -97,7 +97,7 @@ def _glow_field(scene: Scene, glows: list[Glow]) -> np.ndarray:
         field = 0.5 * near + 1.3 * far
     for col, row, radius, strength in optics.flares:
         distance = np.hypot(cols - col, (rows - row) * 1.1)
-        core = 230 * np.exp(-((distance / (0.55 * radius)) ** 2))
+        core = 190 * np.exp(-((distance / (0.45 * radius)) ** 2))
         halo = 105 / (1 + (distance / radius) ** 2)
         spikes = 40 * np.exp(-np.abs(rows - row) / 12 - distance / (3 * radius))
         warm = np.float32([0.86, 0.97, 1.0])

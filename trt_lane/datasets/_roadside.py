@@ -26,7 +26,7 @@ def draw_sky(canvas: Canvas, scene: Scene) -> None:
     gradient = np.float32(sky.zenith) * (1 - depth) + np.float32(sky.horizon) * depth
     y, x = rng.integers(0, 180, 2)
     cloud = cv2.resize(noise_tile(2)[y : y + 300, x : x + 330], (width, end))
-    white = np.clip(sky.cloud * (0.15 + 0.5 * cloud), -0.3, 0.9)[..., None]
+    white = np.clip(sky.cloud * (0.15 + 0.5 * cloud), -0.1, 0.9)[..., None]
     tone = np.float32(1.1 * np.max(sky.horizon))
     painted = gradient[:, None] * (1 - white) + tone * white
     canvas.pixels[:end] = np.clip(painted * lift, 0, 255)
@@ -129,7 +129,8 @@ def _plant_sprite(kind: int) -> tuple[np.ndarray, ...]:
         mass = np.maximum(mass, 1 - ((x - cx) ** 2 + (y - cy) ** 2) / r**2)
     oy, ox = rng.integers(0, 300, 2)
     leaves = noise_tile(1)[oy : oy + 192, ox : ox + 192]
-    alpha = np.clip(4 * (mass + 0.15 * leaves - 0.1), 0, 1) * (np.hypot(x, y) < 0.99)
+    alpha = np.clip(4 * (mass + 0.15 * leaves - 0.1), 0, 1) * (mass > -0.12)
+    alpha *= np.hypot(x, y) < 0.99
     light = 105 + 38 * leaves - 45 * y + 30 * mass
     sprite = np.clip(np.dstack([light, light, light, 255 * alpha]), 0, 255).astype(np.uint8)
     pyramid = [sprite]
@@ -176,7 +177,7 @@ def _draw_building(canvas: Canvas, scene: Scene, prop: Prop) -> list[Glow]:
     rng = np.random.default_rng(prop.seed)
     storey = rng.uniform(2.8, 4.0)
     glass = np.array([95, 85, 75]) * rng.uniform(0.5, 1.2)
-    lit = np.array([90.0, 170.0, 215.0])
+    lit = np.minimum(np.array([38.0, 75.0, 95.0]) / scene.light.ambient, 255)
     bays = int(rng.integers(1, 6))
     back_x, top = prop.offset_m + side * prop.width_m, prop.height_m
     faces = [  # x, z of two edges, then heights, light, colour

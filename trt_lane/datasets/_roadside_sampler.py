@@ -206,21 +206,22 @@ def sample_shadows(
     return tuple(shadows)
 
 
-def sample_sky(rng: np.random.Generator, night: bool, wet: float) -> Sky:
+def sample_sky(rng: np.random.Generator, light: Light) -> Sky:
     """Clear, cloudy, hazy or black, with ridges below."""
+    night, overcast = light.night, rng.random() < 0.85 and not light.shadow_strength
     if night:
         tone = rng.uniform(4, 38)
         zenith = tone * np.array([1.1, 0.95, rng.uniform(0.8, 1.2)])
         horizon = zenith * rng.uniform(1.1, 2.2)
         cloud = rng.uniform(0, 0.2)
-    elif wet or rng.random() < 0.5:
+    elif light.wet or overcast:
         tone = rng.uniform(150, 235)
         zenith = tone * np.array([1.02, 1.0, 0.98])
         horizon = np.minimum(zenith * rng.uniform(0.95, 1.12), 250)
         cloud = rng.uniform(0.05, 0.35)
     else:
         blue = rng.uniform(0.75, 1.1)
-        zenith = np.array([190, 130, 75]) * blue
+        zenith = np.array([185, 138, 92]) * blue
         horizon = np.array([225, 195, 165]) * rng.uniform(0.85, 1.1)
         cloud = rng.uniform(0.0, 0.9)
     hill = np.array([62, 78, 68]) * rng.uniform(0.6, 1.3) * (0.12 if night else 1)

@@ -79,7 +79,7 @@ def sample_scene(rng: np.random.Generator, category: Category | None = None) -> 
         props=sample_props(rng, category, surface, night),
         barriers=sample_barriers(rng, category, surface, lines, split),
         shadows=sample_shadows(rng, category, light, surface),
-        sky=sample_sky(rng, night, light.wet),
+        sky=sample_sky(rng, light),
         light=light,
         optics=_sample_optics(rng, category, night),
         detail_seed=int(rng.integers(2**31)),
@@ -180,7 +180,7 @@ def _markings(
     width = rng.uniform(0.10, 0.22)
     dash, gap = ((3, 9), (6, 9), (2, 4), (3, 6), (4, 6), (9, 6))[int(rng.integers(6))]
     phase = rng.uniform(0, dash + gap)
-    worn_road = rng.uniform(0, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 0.8)
+    worn_road = rng.uniform(0, 0.45) if rng.random() < 0.65 else rng.uniform(0.45, 0.7)
     fade = rng.uniform(0.02, 0.2) if category is Category.NO_LINE else rng.uniform(0.55, 1.0)
     left_yellow = bool(split) or rng.random() < 0.35
     double_split = rng.random() < 0.6
@@ -340,15 +340,17 @@ def _sample_light(rng: np.random.Generator, category: Category, night: bool) -> 
     warm = rng.uniform(0.0, 0.3) if night else 0.0
     return Light(
         night=night,
-        ambient=float(rng.uniform(0.08, 0.34)) if night else 1.0,
+        ambient=float(rng.uniform(0.14, 0.45)) if night else 1.0,
         ambient_tint=(float(1 - warm), 1.0, float(1 + warm)),
-        headlight=float(rng.uniform(0.3, 0.8)) if night else 0.0,
+        headlight=float(rng.uniform(0.45, 1.0)) if night else 0.0,
         street_lamps_m=lamps,
         shadow_strength=float(0 if night else strength),
         sun_side=float(rng.uniform(-1, 1)),
         wet=float(wet),
         rain=float(rain),
-        haze=float(rng.uniform(0.0, 0.25) if rng.random() < 0.8 else rng.uniform(0.3, 0.7)),
+        haze=float(
+            rng.uniform(0.0, 0.25) if night or rng.random() < 0.8 else rng.uniform(0.3, 0.7)
+        ),
     )
 
 
@@ -365,7 +367,7 @@ def _sample_optics(rng: np.random.Generator, category: Category, night: bool) ->
         flares.append((float(rng.uniform(0, 1640)), float(rng.uniform(0, 200)), 140.0, 0.5))
     warm = rng.normal(0, 0.05)
     return Optics(
-        gain=float(np.clip(rng.normal(1.0, 0.16), 0.6, 1.45)),
+        gain=float(np.clip(rng.normal(1.12 if night else 1.0, 0.16), 0.6, 1.45)),
         gamma=float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.35)),
         tint=(float(1 - warm), float(1 + rng.normal(0, 0.012)), float(1 + warm)),
         contrast=float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25)),
