@@ -1,0 +1,84 @@
+import pytest
+import torch
+from exported import (
+    assert_export_agrees,
+    assert_heads_described,
+    assert_trace_agrees,
+    fill_randomly,
+)
+from rule import load_case
+
+from trt_lane.model import get_model
+from trt_lane.models._message_passing import SpatialConv
+from trt_lane.models.scnn import MODELS
+
+NAMES = [m.name for m in MODELS]
+# tests run one ResNet and one VGG; the rest are the same parts in other sizes
+SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != "scnn.r18_culane"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def test_agrees_with_the_official_network(shared):
+    case = load_case(shared, "scnn_r18_culane")
+    model = get_model("scnn.r18_culane")
+    module = case.fill(model.build(), model.training_only)
+    case.assert_agrees(case.run(module))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heads_have_the_described_shape(name):
+    assert_heads_described(get_model(name))
+
+
+def test_traced_network_gives_the_same_for_any_batch():
+    model = get_model("scnn.r18_culane")
+    assert_trace_agrees(model, fill_randomly(model.build()))
+
+
+@pytest.mark.parametrize("name", ["scnn.r18_culane", *SLOW])
+def test_export_agrees(name):
+    model = get_model(name)
+    assert_export_agrees(model, fill_randomly(model.build()))
+
+
+def test_messages_pass_from_edge_to_edge_but_leave_the_last_row_of_the_way_back():
+    layer = SpatialConv(1, (4, 5))
+    for conv in (layer.conv_d, layer.conv_u, layer.conv_r, layer.conv_l):
+        torch.nn.init.zeros_(conv.weight)
+        torch.nn.init.zeros_(conv.bias)
+    layer.conv_d.weight.data[0, 0, 0, 4] = 1  # x[i] += relu(x[i - 1])
+    x = torch.zeros(1, 1, 4, 5)
+    x[0, 0, 0, 2] = 1
+    assert layer(x)[0, 0, :, 2].tolist() == [1, 1, 1, 1]
+    layer.conv_d.weight.data.zero_()
+    layer.conv_u.weight.data[0, 0, 0, 4] = 1
+    assert layer(x.flip(2))[0, 0, :, 2].tolist() == [0, 1, 1, 1]
+
+
+# torchvision's vgg16_bn indices without the pools 33 and 43, dilated from 34 on (vgg_encoder.py)
+def test_vgg_trunk_has_torchvisions_indices_and_dilates_after_the_dropped_pool():
+    with torch.device("meta"):
+        net = get_model("scnn.vgg16_culane").network().encoder.net
+    indices = [int(name) for name, _ in net.named_children()]
+    assert indices == [i for i in range(43) if i != 33]
+    dilated = [n for n, m in net.named_children() if getattr(m, "dilation", 1) == (2, 2)]
+    assert dilated == ["34", "37", "40"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first_linear"),
+    [
+        ("r18_culane", 4500),
+        ("r101_tusimple", 6160),
+        ("vgg16_llamas", 4400),
+        ("erfnet_llamas", 4400),
+    ],
+)
+def test_existence_head_has_the_configured_size(name, first_linear):
+    with torch.device("meta"):
+        classifier = get_model(f"scnn.{name}").network().lane_classifier
+    assert classifier.linear1.in_features == first_linear

@@ -1,0 +1,54 @@
+"""ERFNet as a lane detector: factorised residual encoder and decoder, one class per lane.
+
+Structure, key names and numbers follow voldemortX/pytorch-auto-drive 137e63a
+(configs/lane_detection/baseline/erfnet_*.py); the network is in _erfnet.py.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from trt_lane.decoders.segmentation import Segmentation
+from trt_lane.image import ImageSpec
+from trt_lane.model import LaneModel, Origin
+from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
+from trt_lane.models._erfnet import ERFNet
+
+# The encoder's own classifier serves only its pre-training.
+TRAINING_ONLY = ("encoder.output_conv.",)
+
+# The demo sees whole CULane-shaped frames; half the channels at 1/4 and 1/8 train four times as
+# fast.
+DEMO_IMAGE = ImageSpec(frame_hw=(590, 1640), input_hw=(160, 448))
+DEMO_DECODER = Segmentation(
+    frame_hw=DEMO_IMAGE.frame_hw, input_hw=DEMO_IMAGE.input_hw, gap_px=10, points=40, blur_px=5
+)
+
+
+def _official(data: str, score: str) -> LaneModel:
+    data_set = DATA_SETS[data]
+    return LaneModel(
+        name=f"erfnet.{data}",
+        image=data_set.image,
+        heads=segmentation_heads(data_set.segmentation, data_set.input_hw),
+        decoder=data_set.segmentation,
+        network=partial(ERFNet, data_set.input_hw, data_set.lanes),
+        metric=data_set.metric,
+        origin=data_set.origin(f"erfnet_baseline_{data}", score),
+        training_only=TRAINING_ONLY,
+    )
+
+
+MODELS = (
+    LaneModel(
+        name="erfnet",
+        image=DEMO_IMAGE,
+        heads=segmentation_heads(DEMO_DECODER, DEMO_IMAGE.input_hw),
+        decoder=DEMO_DECODER,
+        network=partial(ERFNet, DEMO_IMAGE.input_hw, DEMO_DECODER.lanes, widths=(16, 32, 64)),
+        origin=Origin("trt_lane, training/", "Apache-2.0"),
+    ),
+    _official("culane", "73.49"),
+    _official("tusimple", "96.04"),
+    _official("llamas", "96.13"),
+)

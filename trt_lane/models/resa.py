@@ -1,0 +1,129 @@
+"""RESA: a dilated trunk at 1/8, recurrent feature shifts, a bilateral up-sampling decoder.
+
+Structure, key names and numbers follow voldemortX/pytorch-auto-drive 137e63a
+(configs/lane_detection/resa, lane_detection/resa.py, heads/busd.py).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trt_lane.model import LaneModel
+from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
+from trt_lane.models._erfnet import (
+    BATCH_NORM_EPS,
+    ERFNet,
+    LaneExistence,
+    NonBottleneck1d,
+    map_hw,
+)
+from trt_lane.models._message_passing import Resa
+from trt_lane.models._resnet import ResNetTrunk
+from trt_lane.models.scnn import ChannelReducer
+
+CHANNELS = 128
+
+
+class BilateralUpsampler(nn.Module):
+    """Doubles the map: a transposed convolution for detail beside a bilinear resize.
+
+    Args:
+        inputs, outputs: channels.
+        output_hw: height and width of the doubled map.
+    """
+
+    def __init__(self, inputs: int, outputs: int, output_hw: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1)
+        self.bn = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS)
+        self.follows = nn.ModuleList(NonBottleneck1d(outputs) for _ in range(2))
+        self.interpolate_conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.interpolate_bn = nn.BatchNorm2d(outputs, eps=BATCH_NORM_EPS)
+        self.output_hw = output_hw
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, 2 H, 2 W)."""
+        fine = F.relu(self.bn(self.conv(x)))
+        for follow in self.follows:
+            fine = follow(fine)
+        coarse = F.relu(self.interpolate_bn(self.interpolate_conv(x)))
+        coarse = F.interpolate(coarse, size=self.output_hw, mode="bilinear", align_corners=True)
+        return fine + coarse
+
+
+class BilateralDecoder(nn.Module):
+    """From 1/8 to the input's size in three doublings, halving the channels each time."""
+
+    def __init__(self, channels: int, classes: int, map_hw: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = map_hw
+        self.layers = nn.ModuleList(
+            BilateralUpsampler(
+                channels >> i, channels >> (i + 1), (height << (i + 1), width << (i + 1))
+            )
+            for i in range(3)
+        )
+        self.output_proj = nn.Conv2d(channels >> 3, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H / 8, W / 8) -> class logits (N, classes, H, W)."""
+        for layer in self.layers:
+            x = layer(x)
+        return self.output_proj(x)
+
+
+class RESANet(nn.Module):
+    """RESA on the first three stages of a ResNet, the third dilated instead of halving."""
+
+    def __init__(self, depth: int, input_hw: tuple[int, int], lanes: int) -> None:
+        super().__init__()
+        grid = map_hw(input_hw)
+        self.backbone = ResNetTrunk(depth, strides=(1, 2, 1), dilations=(1, 1, 2))
+        self.channel_reducer = ChannelReducer(self.backbone.channels[-1], CHANNELS)
+        self.spatial_conv = Resa(CHANNELS, grid)
+        self.decoder = BilateralDecoder(CHANNELS, lanes + 1, grid)
+        self.lane_classifier = LaneExistence(CHANNELS, grid, lanes, pool=nn.AvgPool2d(2, 2))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) -> {"out": (N, L + 1, H, W), "lane": (N, L)}, both logits."""
+        x = self.spatial_conv(self.channel_reducer(self.backbone(x)[-1]))
+        return {"out": self.decoder(x), "lane": self.lane_classifier(x)}
+
+
+def resa_erfnet(input_hw: tuple[int, int], lanes: int) -> ERFNet:
+    """ERFNet with RESA's shifts between encoder and decoder."""
+    return ERFNet(input_hw, lanes, Resa(CHANNELS, map_hw(input_hw)))
+
+
+def _model(backbone: str, data: str, score: str) -> LaneModel:
+    data_set = DATA_SETS[data]
+    erfnet = backbone == "erfnet"
+    network = resa_erfnet if erfnet else partial(RESANet, int(backbone[1:]))
+    official = "erfnet" if erfnet else f"resnet{backbone[1:]}"
+    return LaneModel(
+        name=f"resa.{backbone}_{data}",
+        image=data_set.image,
+        heads=segmentation_heads(data_set.segmentation, data_set.input_hw),
+        decoder=data_set.segmentation,
+        network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
+        metric=data_set.metric,
+        origin=data_set.origin(f"{official}_resa_{data}", score),
+        training_only=("encoder.output_conv.",) if erfnet else (),
+    )
+
+
+MODELS = (
+    _model("r18", "culane", "72.90"),
+    _model("r34", "culane", "73.66"),
+    _model("r50", "culane", "74.19"),
+    _model("r101", "culane", "74.04"),
+    _model("erfnet", "culane", "73.32"),
+    _model("r18", "tusimple", "95.24"),
+    _model("r34", "tusimple", "95.15"),
+    _model("r50", "tusimple", "95.50"),
+    _model("r101", "tusimple", "95.56"),
+    _model("erfnet", "tusimple", "95.76"),
+)
