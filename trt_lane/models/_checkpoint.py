@@ -126,7 +126,9 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         raise TrtLaneError(f"no checkpoint {path}; expected a .pth, .pkl or .safetensors") from None
     except OSError as error:
-        raise TrtLaneError(f"cannot read checkpoint {path}: {error.strerror}") from None
+        raise TrtLaneError(
+            f"cannot read checkpoint {path}: {error.strerror}; expected a readable file"
+        ) from None
     if not head:
         raise TrtLaneError(f"checkpoint {path} is empty; copy or download it again")
     try:
