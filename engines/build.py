@@ -1,0 +1,342 @@
+"""Build an engine from a typed Q/DQ ONNX, in a child process, and say what its layers run in."""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from engines.inspect import (
+    optimised_by_onnxruntime,
+    table_from_inspector,
+    table_from_onnxruntime,
+    table_from_rtx_log,
+)
+from engines.layer_table import LayerRecord
+from engines.target import BuilderKind, Target, gpu_is_visible
+from trt_lane.errors import TrtLaneError
+from trt_lane.files import read_json, write_bytes, write_json
+
+ENGINE_NAMES = {
+    BuilderKind.ONNXRUNTIME: "engine.onnx",
+    BuilderKind.TENSORRT_RTX: "engine.rtx",
+    BuilderKind.TENSORRT: "engine.plan",
+}
+LAYERS_NAME, LOG_NAME = "layers.json", "build.log"
+LAYERS_SCHEMA = 1
+_LOG_TAIL = 5
+
+# (what is being done, share done in [0, 1] or None when the builder does not say, seconds so far)
+Progress = Callable[[str, "float | None", float], None]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build left behind.
+
+    Attributes:
+        engine, layers, log: files in the output folder.
+        table: the layer table that `layers` holds.
+        builder_version: of TensorRT, TensorRT-RTX or ONNX Runtime.
+        compute_capabilities: GPUs that the engine runs on; empty for a CPU.
+        notes: what differs from the ONNX, one sentence each.
+        seconds: wall time.
+    """
+
+    engine: Path
+    layers: Path
+    log: Path
+    table: list[LayerRecord]
+    builder_version: str
+    compute_capabilities: tuple[int, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def build(
+    onnx_path: Path,
+    target: Target,
+    out_dir: Path,
+    *,
+    maxima: Mapping[str, float] | None = None,
+    plugin_library: Path | None = None,
+    timing_cache: Path | None = None,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Build the engine of a typed ONNX for a target.
+
+    Args:
+        onnx_path: explicit Q/DQ or float graph whose types are final (strongly typed).
+        target: device and builder.
+        out_dir: gets engine, layers.json and build.log; an old engine stays until the new is whole.
+        maxima: ScaleTable.maxima; the CPU graph takes steps for additions from it.
+        plugin_library: shared library with the plugins that the graph uses (TensorRT only).
+        timing_cache: file that speeds up the next build where the builder times tactics.
+        progress: called several times a second at most, from this thread.
+
+    Raises:
+        TrtLaneError: the target cannot be built here, or the builder refused the graph or died.
+    """
+    start = time.monotonic()
+    model = _load(onnx_path)
+    _check_machine(target)
+    _check_operators(model, target, plugin_library)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    log = out_dir / LOG_NAME
+    notes: tuple[str, ...] = ()
+    if target.builder is BuilderKind.ONNXRUNTIME:
+        engine, table, version, notes = _build_cpu(model, target, out_dir, maxima or {})
+        capabilities: tuple[int, ...] = ()
+    else:
+        engine, table, done = _build_tensorrt(
+            model, onnx_path, target, out_dir, plugin_library, timing_cache, progress
+        )
+        version, capabilities = done["version"], tuple(done["compute_capabilities"])
+    layers = out_dir / LAYERS_NAME
+    write_json(layers, {"schema": LAYERS_SCHEMA, "layers": [r.to_dict() for r in table]})
+    seconds = time.monotonic() - start
+    return BuildResult(engine, layers, log, table, version, capabilities, notes, seconds)
+
+
+def read_layers(path: Path) -> list[LayerRecord]:
+    """The layer table that `build` wrote."""
+    values = read_json(path)
+    try:
+        if values["schema"] != LAYERS_SCHEMA:
+            raise TrtLaneError(
+                f"{path} has schema {values['schema']}, expected {LAYERS_SCHEMA}; build again"
+            )
+        return [LayerRecord.from_dict(v) for v in values["layers"]]
+    except (KeyError, TypeError) as error:
+        raise TrtLaneError(f"{path} is not a layer table ({error}); build again") from None
+
+
+# -- checks -----------------------------------------------------------------------------------
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except FileNotFoundError:
+        raise TrtLaneError(f"no ONNX file at {path}; run: python -m engines export") from None
+    except Exception as error:  # protobuf and onnx raise many kinds on damaged files
+        raise TrtLaneError(f"{path} is not a whole ONNX file ({error}); export it again") from None
+
+
+def _check_machine(target: Target) -> None:
+    if not target.on_device:
+        if target.machine and platform.machine().lower() not in (target.machine, "amd64"):
+            raise TrtLaneError(
+                f"target {target.name} builds on {target.machine} only, this is "
+                f"{platform.machine()}; use TARGET=local with a GPU or TARGET=cpu"
+            )
+        return
+    wrong_machine = target.machine and platform.machine().lower() != target.machine
+    if wrong_machine or not gpu_is_visible():
+        here = f"{platform.machine()}, {'a' if gpu_is_visible() else 'no'} GPU found"
+        raise TrtLaneError(
+            f"an engine for {target.name} is built on the device itself, and this machine is not "
+            f"one ({here}); copy the project and the ONNX there and run: "
+            f"python -m engines build MODEL.onnx --target {target.name} --out FOLDER"
+        )
+
+
+def _check_operators(model: onnx.ModelProto, target: Target, plugins: Path | None) -> None:
+    """Refuse what the builder does not know: an unknown node aborts TensorRT-RTX's process."""
+    opsets = {o.domain or "": o.version for o in model.opset_import}
+    version = opsets.get("", opsets.get("ai.onnx", 1))
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type, version, ""):
+            continue
+        if plugins is not None and target.builder is BuilderKind.TENSORRT:
+            continue
+        name = f"{node.domain or 'ai.onnx'}::{node.op_type}"
+        advice = (
+            "export the graph without the decoder node for this target"
+            if target.builder is not BuilderKind.TENSORRT
+            else "give its library with --plugins"
+        )
+        raise TrtLaneError(
+            f"node {node.name!r} is {name}, which is no operator of ONNX opset {version} and which "
+            f"{target.builder.value} does not know; {advice}"
+        )
+
+
+# -- ONNX Runtime -----------------------------------------------------------------------------
+
+
+def _build_cpu(
+    model: onnx.ModelProto, target: Target, out_dir: Path, maxima: Mapping[str, float]
+) -> tuple[Path, list[LayerRecord], str, tuple[str, ...]]:
+    import onnxruntime
+
+    from engines.cpu_graph import lower
+
+    version = onnxruntime.__version__
+    if not target.accepts(version):
+        low, high = target.version_range
+        raise TrtLaneError(f"onnxruntime here is {version}; expected {low} up to but not {high}")
+    graph = lower(model, maxima)
+    with tempfile.TemporaryDirectory(prefix=".build.", dir=out_dir) as folder:
+        draft = Path(folder) / "draft.onnx"
+        draft.write_bytes(graph.model.SerializeToString(deterministic=True))
+        try:
+            optimised = optimised_by_onnxruntime(draft)
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise TrtLaneError(f"ONNX Runtime {version} refuses the graph: {error}") from None
+    table = table_from_onnxruntime(optimised, graph.model, model, graph.in_float)
+    notes = tuple(
+        f"{r.tensor} is rounded to 8 bits with step {r.step:.4g} where the Q/DQ graph reads it in "
+        f"float: adds {r.step / 12**0.5:.2g} RMS"
+        for r in graph.roundings
+    )
+    write_bytes(
+        out_dir / LOG_NAME,
+        "".join(f"{line}\n" for line in (f"onnxruntime {version}", *notes)).encode(),
+    )
+    engine = out_dir / ENGINE_NAMES[target.builder]
+    write_bytes(engine, graph.model.SerializeToString(deterministic=True))
+    return engine, table, version, notes
+
+
+# -- TensorRT and TensorRT-RTX ----------------------------------------------------------------
+
+
+def _build_tensorrt(
+    model: onnx.ModelProto,
+    onnx_path: Path,
+    target: Target,
+    out_dir: Path,
+    plugin_library: Path | None,
+    timing_cache: Path | None,
+    progress: Progress | None,
+) -> tuple[Path, list[LayerRecord], dict]:
+    log = out_dir / LOG_NAME
+    with tempfile.TemporaryDirectory(prefix=".build.", dir=out_dir) as folder:
+        draft = Path(folder) / "engine"
+        job = {
+            "onnx": str(onnx_path.resolve()),
+            "target": str(_write_target(target, Path(folder).resolve())),
+            "engine": str(draft.resolve()),
+            "inspector": str((Path(folder) / "inspector.json").resolve()),
+            "log": str(log.resolve()),
+            "plugin_library": None if plugin_library is None else str(plugin_library.resolve()),
+            "timing_cache": None if timing_cache is None else str(timing_cache.resolve()),
+        }
+        job_file = Path(folder) / "job.json"
+        write_json(job_file, job)
+        done = _run_child(job_file, log, target, progress)
+        if target.builder is BuilderKind.TENSORRT_RTX:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            table = table_from_rtx_log(text, model)
+        else:
+            table = table_from_inspector(read_json(Path(job["inspector"])), model)
+        engine = out_dir / ENGINE_NAMES[target.builder]
+        draft.replace(engine)
+    return engine, table, done
+
+
+def _write_target(target: Target, folder: Path) -> Path:
+    """The target as the child reads it: a caller may have made one that has no file."""
+    path = folder / f"{target.name}.toml"
+    lines = [
+        f"description = {json.dumps(target.description)}",
+        f'builder = "{target.builder.value}"',
+        f'float_type = "{target.float_type.value}"',
+        f"compute_capabilities = {list(target.compute_capabilities)}",
+        f"version_range = {json.dumps(list(target.version_range))}",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _run_child(job: Path, log: Path, target: Target, progress: Progress | None) -> dict:
+    start = time.monotonic()
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engines.builder_process", str(job.resolve())],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    stderr: deque[str] = deque(maxlen=_LOG_TAIL)
+    reader = threading.Thread(target=lambda: stderr.extend(process.stderr), daemon=True)
+    state = _ChildState()
+    listener = threading.Thread(target=state.listen, args=(process.stdout,), daemon=True)
+    reader.start()
+    listener.start()
+    try:
+        while listener.is_alive():
+            # The wait is the ticker: time goes on in the bar while the builder is silent.
+            listener.join(0.2)
+            if progress is not None:
+                progress(state.phase, state.share, time.monotonic() - start)
+        process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    reader.join(1)
+    if state.done is not None and process.returncode == 0:
+        return state.done
+    if state.error is not None:
+        raise TrtLaneError(state.error)
+    raise TrtLaneError(_post_mortem(process.returncode, log, list(stderr), target))
+
+
+class _ChildState:
+    """The last that the child said; written by one thread, read by another."""
+
+    def __init__(self) -> None:
+        self.phase = "starting the builder"
+        self.share: float | None = None
+        self.done: dict | None = None
+        self.error: str | None = None
+
+    def listen(self, stream: object) -> None:
+        for line in stream:
+            with suppress(ValueError):  # a builder may print, too
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    self._take(message)
+
+    def _take(self, message: dict) -> None:
+        self.done = message.get("done", self.done)
+        self.error = message.get("error", self.error)
+        if "phase" in message:
+            self.phase = message["phase"]
+            self.share = message["step"] / max(1, message["steps"])
+
+
+def _post_mortem(code: int, log: Path, stderr: list[str], target: Target) -> str:
+    if code < 0:
+        try:
+            how = f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            how = f"was killed by signal {-code}"
+    else:
+        how = f"exited with status {code}"
+    tail = stderr
+    if log.is_file():
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        bad = [x for x in lines if x.startswith(("[ERROR]", "[INTERNAL_ERROR]"))]
+        tail = (bad or lines)[-_LOG_TAIL:] or stderr
+    last = " | ".join(line.strip() for line in tail) or "nothing"
+    return (
+        f"the builder of {target.name} {how}; it last said: {last}. The whole log is {log}; "
+        "run python -m engines lint on the ONNX, and free memory if it was killed"
+    )
