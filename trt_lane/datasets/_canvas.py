@@ -9,6 +9,7 @@ from trt_lane.datasets._road_geometry import FULL_HEIGHT_PX, FULL_WIDTH_PX
 
 _SHIFT = 4  # sixteenths of a pixel: cv2's fixed-point coordinates
 _LIMIT_PX = 20000.0
+_TINY_PX = 0.6
 
 
 class Canvas:
@@ -38,6 +39,24 @@ class Canvas:
     def fill(self, polygon_px, colour) -> None:
         """Fill a polygon, (P, 2)."""
         fill_polygon(self.pixels, self.own_pixels(polygon_px), colour)
+
+    def fill_all(self, points_px: np.ndarray, lengths: list[int], colours: list) -> None:
+        """Fill polygons in order, given as one array; those out of sight or too small are left out.
+
+        Args:
+            points_px: (sum of lengths, 2), the polygons' corners one after another.
+            lengths: number of corners of each polygon.
+            colours: one for each polygon.
+        """
+        points = self.own_pixels(points_px)
+        starts = np.cumsum([0, *lengths[:-1]])
+        low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+        frame_wh = self.pixels.shape[1::-1]
+        seen = (high > 0).all(1) & (low < frame_wh).all(1) & ((high - low).max(1) > _TINY_PX)
+        fixed = _fixed_point(points)
+        for k in np.flatnonzero(seen):
+            polygon = fixed[starts[k] : starts[k] + lengths[k]]
+            cv2.fillPoly(self.pixels, [polygon], colours[k], cv2.LINE_AA, _SHIFT)
 
     def line(self, points_px, colour, width_px: float) -> None:
         """Draw a polyline at least one own pixel wide, fainter when it is thinner than that."""

@@ -60,31 +60,32 @@ def draw_barrier(
     canvas: Canvas, scene: Scene, barrier: Barrier, near_m: float, far_m: float
 ) -> list[Glow]:
     """Draw the stretch of a barrier between two distances; none of it shines."""
-    z = np.geomspace(near_m, far_m, 7)
+    z = np.geomspace(near_m, far_m, 6)
     if barrier.kind is BarrierKind.WALL:
-        _strip(canvas, scene, barrier, z, 0, 1, 0.75)
-        _strip(canvas, scene, barrier, z, 0.88, 1, 1.05)
-        return []
-    step = 4.0 if barrier.kind is BarrierKind.RAIL else 0.3 if near_m < 14 else 1.2
-    for post in np.arange(np.ceil(near_m / step) * step, min(far_m, 60), step)[::-1]:
-        ends = scene.view.along_road(barrier.offset_m, [0.0, barrier.height_m], post)
-        width = 0.13 if barrier.kind is BarrierKind.RAIL else 0.035
-        width_px = width * scene.view.camera.focal_px / post
-        canvas.line(ends, _hazed(scene, barrier.colour, post, 0.7), width_px)
-    if barrier.kind is BarrierKind.RAIL:
-        _strip(canvas, scene, barrier, z, 0.58, 1, 0.9)
-        _strip(canvas, scene, barrier, z, 0.74, 0.84, 0.6)
+        bands = ((0, 1, 0.75), (0.88, 1, 1.05))
+    elif barrier.kind is BarrierKind.RAIL:
+        bands = ((0.58, 1, 0.9), (0.74, 0.84, 0.6))
+        _draw_posts(canvas, scene, barrier, np.arange(np.ceil(near_m / 4) * 4, far_m, 4.0), 0.13)
     else:
-        _strip(canvas, scene, barrier, z, 0.94, 1, 1.0)
-        _strip(canvas, scene, barrier, z, 0.2, 0.25, 0.9)
+        bands = ((0.94, 1, 1.0), (0.2, 0.25, 0.9))
+        step = 0.3 if near_m < 14 else 1.2
+        posts = np.arange(np.ceil(near_m / step) * step, min(far_m, 60), step)
+        _draw_posts(canvas, scene, barrier, posts, 0.035)
+    heights = barrier.height_m * np.array([[[low], [high]] for low, high, _ in bands])
+    bottom, top = np.moveaxis(scene.view.along_road(barrier.offset_m, heights, z), 1, 0)
+    outlines = np.concatenate([bottom, top[:, ::-1]], 1)
+    colours = [_hazed(scene, barrier.colour, float(z.mean()), light) for *_, light in bands]
+    canvas.fill_all(outlines.reshape(-1, 2), [2 * len(z)] * len(bands), colours)
     return []
 
 
-def _strip(canvas, scene, barrier: Barrier, z, low: float, high: float, light: float) -> None:
-    bottom = scene.view.along_road(barrier.offset_m, low * barrier.height_m, z)
-    top = scene.view.along_road(barrier.offset_m, high * barrier.height_m, z)
-    outline = np.concatenate([bottom, top[::-1]])
-    canvas.fill(outline, _hazed(scene, barrier.colour, float(z.mean()), light))
+def _draw_posts(canvas, scene, barrier: Barrier, distances_m: np.ndarray, width_m: float) -> None:
+    heights = np.array([[0.0], [barrier.height_m]])
+    feet, tips = scene.view.along_road(barrier.offset_m, heights, distances_m)
+    for foot, tip, z in list(zip(feet, tips, distances_m, strict=True))[::-1]:
+        if -50 < foot[0] < FULL_WIDTH_PX + 50:
+            width_px = width_m * scene.view.camera.focal_px / z
+            canvas.line([foot, tip], _hazed(scene, barrier.colour, z, 0.7), width_px)
 
 
 def _hazed(scene: Scene, colour, distance_m: float, light: float = 1.0) -> list[float]:
@@ -196,9 +197,8 @@ def _draw_building(canvas: Canvas, scene: Scene, prop: Prop) -> list[Glow]:
     corners = scene.view.along_road(
         np.hstack([x0, x1, x1, x0]), np.hstack([y0, y0, y1, y1]), np.hstack([za, zb, zb, za])
     )
-    inside = (corners[..., 0].max(1) > 0) & (corners[..., 0].min(1) < FULL_WIDTH_PX)
-    for k in np.flatnonzero(inside):
-        canvas.fill(corners[k], _hazed(scene, faces[k][7], prop.distance_m, faces[k][6]))
+    colours = [_hazed(scene, f[7], prop.distance_m, f[6]) for f in faces]
+    canvas.fill_all(corners.reshape(-1, 2), [4] * len(faces), colours)
     return []
 
 

@@ -87,10 +87,8 @@ class _Brush:
 
     def flush(self) -> np.ndarray:
         """Draw what was noted; returns all corners in the full frame."""
-        ends = np.cumsum([len(outline) for outline in self.outlines])[:-1]
         points = self.points(list(chain.from_iterable(self.outlines)))
-        for polygon, colour in zip(np.split(points, ends), self.colours, strict=True):
-            self.canvas.fill(polygon, colour)
+        self.canvas.fill_all(points, [len(outline) for outline in self.outlines], self.colours)
         return points
 
     def shadow(self) -> None:
