@@ -15,12 +15,12 @@ from trt_lane.metrics.culane import (
     FRAME_HW,
     CulaneCounts,
     agreement,
-    draw_strip,
     iou_matrix,
     score,
     score_image,
 )
 from trt_lane.metrics.culane_spline import spline_points
+from trt_lane.metrics.culane_strip import draw_strip
 
 THRESHOLDS = (0.3, 0.5, 0.75)
 

@@ -1,0 +1,74 @@
+"""A folder of images: unlabelled frames, for calibration and for looking at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from trt_lane.datasets.base import (
+    IMAGE_SUFFIXES,
+    Dataset,
+    Label,
+    files_digest,
+    natural_order,
+    read_frame,
+)
+from trt_lane.errors import TrtLaneError
+
+KIND = "images"
+ARGUMENT = "DIR of images (searched through), or one image"
+
+
+class ImageFolder(Dataset):
+    """Every image below a folder in natural order; hidden files and folders are left out."""
+
+    metric = None
+
+    def __init__(self, root: Path, image_names: list[str], spec: str) -> None:
+        self.root = root
+        self.name = root.name or "images"
+        self.spec = spec
+        self.image_names = image_names
+
+    def __len__(self) -> int:
+        return len(self.image_names)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Decode the image."""
+        return read_frame(self.root / self.image_names[index])
+
+    def label(self, index: int) -> Label:
+        """The name only."""
+        return Label(self.image_names[index])
+
+    def digest(self) -> str:
+        """Over names and images."""
+        return files_digest(self.root, self.image_names, KIND)
+
+
+def open(argument: str) -> ImageFolder:
+    """Open a folder, or one image as a data set of one."""
+    path = Path(argument).expanduser()
+    spec = f"{KIND}:{path}"
+    if path.is_file():
+        return ImageFolder(path.parent, [path.name], spec)
+    if not path.is_dir():
+        raise TrtLaneError(f"no folder {path}; expected {ARGUMENT}")
+    names = [str(p.relative_to(path).as_posix()) for p in path.rglob("*") if _is_image(p, path)]
+    if not names:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise TrtLaneError(f"no images in {path}; expected files that end in one of {kinds}")
+    return ImageFolder(path, sorted(names, key=natural_order), spec)
+
+
+def recognise(path: Path) -> int:
+    """1 for any folder, 2 for an image file: other kinds of data set are folders of images too."""
+    if path.is_file():
+        return 2 * (path.suffix.lower() in IMAGE_SUFFIXES)
+    return int(path.is_dir())
+
+
+def _is_image(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
