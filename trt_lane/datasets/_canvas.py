@@ -73,9 +73,9 @@ class Canvas:
     def blend(self, polygons_px, colour, opacity: float, wear: float = 0.0, seed: int = 0) -> None:
         """Lay polygons over the image with an opacity that wear breaks up."""
         polygons = [self.own_pixels(p) for p in polygons_px]
-        corner = np.floor(np.min([p.min(0) for p in polygons], 0)).astype(int)
-        end = np.ceil(np.max([p.max(0) for p in polygons], 0)).astype(int) + 1
-        corner, end = np.maximum(corner, 0), np.minimum(end, self.pixels.shape[1::-1])
+        corners = np.concatenate(polygons)
+        corner = np.maximum(np.floor(corners.min(0)), 0).astype(int)
+        end = np.minimum(np.ceil(corners.max(0)) + 1, self.pixels.shape[1::-1]).astype(int)
         if (end <= corner).any():
             return
         mask = np.zeros((end - corner)[::-1], np.uint8)

@@ -117,7 +117,7 @@ def _profile_pyramid(surface: Surface) -> np.ndarray:
             profile[gutter, :3] *= 0.8
     levels = [profile]
     for octave in range(1, 6):
-        levels.append(cv2.GaussianBlur(profile[None], (0, 0), 0.45 * 2**octave)[0])
+        levels.append(cv2.blur(levels[-1][None], (2**octave + 1, 1))[0])
     return np.stack(levels)
 
 

@@ -93,9 +93,8 @@ class _Brush:
 
     def shadow(self) -> None:
         end, light = self.vehicle.length_m, self.scene.light
-        for reach, opacity in ((1.12, 0.35), (0.98, 0.6)):
-            quad = [(-reach, 0, -0.15), (reach, 0, -0.15), (reach, 0, end), (-reach, 0, end)]
-            self.canvas.blend([self.points(quad)], (22, 20, 20), opacity)
+        quad = [(-1.05, 0, -0.15), (1.05, 0, -0.15), (1.05, 0, end), (-1.05, 0, end)]
+        self.canvas.blend([self.points(quad)], (22, 20, 20), 0.7)
         if light.shadow_strength:  # the sun's shadow falls to the other side of the road
             away = -1 if light.sun_side > 0 else 1
             tip = away * (1 + 1.6 * abs(light.sun_side) * self.vehicle.height_m / 1.8)
