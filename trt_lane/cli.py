@@ -1,0 +1,64 @@
+"""The command line `trt-lane`: finds the commands in trt_lane/commands and runs one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+
+from trt_lane import __version__, commands
+from trt_lane.errors import TrtLaneError
+
+# What shells report for a process that ended by SIGINT or SIGPIPE.
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 fine, 2 a user's mistake)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(words)
+        sys.stdout.flush()
+        return status
+    except TrtLaneError as error:
+        print(f"trt-lane: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("trt-lane: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) is gone; the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="trt-lane", description="Lane detectors as verified INT8 engines."
+    )
+    parser.add_argument("--version", action="version", version=f"trt-lane {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    runs = {}
+    for command in _commands(words):
+        subparser = subparsers.add_parser(command.NAME, help=command.HELP, description=command.HELP)
+        command.add_arguments(subparser)
+        runs[command.NAME] = command.run
+    args = parser.parse_args(words)
+    return runs[args.command](args)
+
+
+def _commands(words: list[str]) -> list[ModuleType]:
+    """The one command that the words name, else all of them, for help and for messages."""
+    names = sorted(m.name for m in iter_modules(commands.__path__) if not m.name.startswith("_"))
+    if words and words[0] in names:
+        names = [words[0]]
+    return [import_module(f"{commands.__name__}.{name}") for name in names]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

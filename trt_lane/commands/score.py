@@ -1,0 +1,129 @@
+"""`trt-lane score`: the official scores of prediction files, for anyone's detector."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+NAME = "score"
+HELP = "score prediction files exactly as the official CULane and TuSimple programs do"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define `score culane` and `score tusimple`."""
+    metrics = parser.add_subparsers(dest="metric", metavar="METRIC", required=True)
+    culane = metrics.add_parser("culane", help="F1 of drawn lanes", description=_CULANE)
+    culane.add_argument("--pred", type=Path, required=True, help="folder of predicted .lines.txt")
+    culane.add_argument("--anno", type=Path, required=True, help="folder of annotated .lines.txt")
+    culane.add_argument("--list", type=Path, required=True, help="image names, one per line")
+    culane.add_argument("--iou", type=_share, default=0.5, help="threshold (default 0.5)")
+    culane.add_argument("--width", type=_positive, default=30, help="of lanes in px (default 30)")
+    culane.add_argument(
+        "--size", type=_size, default=(590, 1640), metavar="WxH", help="frame (default 1640x590)"
+    )
+    culane.add_argument(
+        "--categories", type=Path, help="folder of lists (CULane's list/test_split): a row for each"
+    )
+    culane.add_argument(
+        "--jobs", type=_positive, help="processes (default: one per core for long lists)"
+    )
+    tusimple = metrics.add_parser(
+        "tusimple", help="accuracy, FP and FN", description="Score a file of TuSimple predictions."
+    )
+    tusimple.add_argument("--pred", type=Path, required=True, help="predictions, JSON lines")
+    tusimple.add_argument("--label", type=Path, required=True, help="labels, JSON lines")
+    for metric in (culane, tusimple):
+        metric.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+_CULANE = (
+    "Score .lines.txt files against annotated ones. A missing prediction or annotation file means "
+    "an image without lanes, as officially."
+)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print."""
+    result, table = _culane(args) if args.metric == "culane" else _tusimple(args)
+    print(json.dumps(result, indent=2) if args.json else table)
+    return 0
+
+
+def _culane(args: argparse.Namespace) -> tuple[dict, str]:
+    from trt_lane.metrics.culane_files import score_files
+    from trt_lane.metrics.report import category_to_dict, counts_to_dict
+
+    scored = score_files(
+        args.pred, args.anno, args.list, args.iou, args.size, args.width, args.categories, args.jobs
+    )
+    result = {
+        "metric": "culane",
+        "images": scored.images,
+        "images_without_prediction": scored.without_prediction,
+        "iou": args.iou,
+        "width_px": args.width,
+        "frame": f"{args.size[1]}x{args.size[0]}",
+        **counts_to_dict(scored.total),
+    }
+    rows = {"all": result}
+    if args.categories:
+        result["categories"] = {
+            name: category_to_dict(name, counts) for name, counts in scored.categories.items()
+        }
+        rows |= result["categories"]
+    width = max(map(len, rows))
+    lines = [f"{'':{width}}      F1  precision  recall      TP      FP      FN"]
+    for name, row in rows.items():
+        if "f1" in row:
+            shares = f"{row['f1']:8.4f}   {row['precision']:8.4f}{row['recall']:8.4f}"
+            counts = f"{row['tp']:8d}{row['fp']:8d}{row['fn']:8d}"
+        else:  # crossroads have no lanes to find
+            shares, counts = f"{'-':>8}   {'-':>8}{'-':>8}", f"{'-':>8}{row['fp']:8d}{'-':>8}"
+        lines.append(f"{name:{width}}{shares}{counts}")
+    missing = scored.without_prediction
+    note = f", {missing} without a prediction file" if missing else ""
+    lines.append(f"{scored.images} images{note}; IoU > {args.iou:g}, lanes {args.width} px wide")
+    return result, "\n".join(lines)
+
+
+def _tusimple(args: argparse.Namespace) -> tuple[dict, str]:
+    from trt_lane.metrics.tusimple_files import score_files
+
+    score = score_files(args.pred, args.label)
+    result = {
+        "metric": "tusimple",
+        "images": score.images,
+        "accuracy": score.accuracy,
+        "fp": score.fp,
+        "fn": score.fn,
+    }
+    table = (
+        f"accuracy      FP      FN\n{score.accuracy:8.4f}{score.fp:8.4f}{score.fn:8.4f}\n"
+        f"{score.images} images"
+    )
+    return result, table
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number in [0, 1)")
+    return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1 to 1000")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected WIDTHxHEIGHT in px, e.g. 1640x590")
+    return int(match[2]), int(match[1])
