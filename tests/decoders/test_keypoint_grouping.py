@@ -162,10 +162,7 @@ def test_numbers_that_are_not_finite_give_no_point_there(head, bad):
     heads = add_lane(add_lane(background(), x=3), x=12)
     heads[head][:, :, :8] = bad
     lanes = SMALL(**heads)
-    assert np.isfinite(lanes.lanes()[-1]).all()
-    assert [lane[0, 0] for lane in lanes.lanes()][-1] == 144
-    if (head, bad) != ("kpts_hm_logits", np.inf):  # an infinite logit is a sure key point
-        assert len(lanes) == 1
+    assert [lane[0, 0] for lane in lanes.lanes()] == [144]
     heads[head][:] = np.nan
     assert len(SMALL(**heads)) == 0
 

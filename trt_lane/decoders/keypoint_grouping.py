@@ -135,18 +135,16 @@ class KeypointGrouping:
 
 
 def heat_of(logits: np.ndarray) -> np.ndarray:
-    """Probabilities float32, clamped as the official ones; NaN stays NaN."""
+    """Probabilities float32, clamped as the official ones; 0 where a logit is not finite."""
     with np.errstate(over="ignore"):  # exp(89) is inf, and 1 / inf the right 0
-        heat = 1 / (1 + np.exp(-np.asarray(logits, np.float32)))
-    return np.clip(heat, np.float32(HEAT_LIMIT), np.float32(1 - HEAT_LIMIT))
+        heat = np.clip(1 / (1 + np.exp(-logits)), HEAT_LIMIT, 1 - HEAT_LIMIT)
+    return np.where(np.isfinite(logits), heat, np.float32(0))
 
 
 def row_peaks(heat: np.ndarray) -> np.ndarray:
-    """Whether a cell (h, w) is no less than its left and right neighbours, none of them NaN."""
-    padded = np.pad(heat, ((0, 0), (1, 1)), constant_values=-np.inf)
-    with np.errstate(invalid="ignore"):
-        highest = np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), heat)
-    return heat == highest
+    """Whether a cell (h, w) is no less than its left and right neighbours."""
+    padded = np.pad(heat, ((0, 0), (1, 1)))
+    return (heat >= padded[:, :-2]) & (heat >= padded[:, 2:])
 
 
 DECODER = KeypointGrouping
