@@ -165,7 +165,7 @@ def _sample_surface(rng: np.random.Generator, category: Category, lines: np.ndar
         shoulder=(shade * 0.97, shade, shade * 1.03),
         terrain=terrain,
         grain=float(0.03 + 0.1 * rng.beta(1.2, 2.5)),
-        terrain_grain=float(rng.uniform(0.15, 0.4)),
+        terrain_grain=float(rng.uniform(0.1, 0.26)),
         track_depth=float(rng.uniform(0.05, 0.16) if faint else rng.uniform(-0.05, 0.12)),
         track_offsets_m=tuple(float(t) for t in tracks),
         strips=tuple(strips),

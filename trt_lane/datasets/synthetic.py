@@ -173,10 +173,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if min(options.columns, options.per_category) < 1 or options.seed < 0:
         parser.error("--columns and --per-category start at 1, --seed at 0")
-    sheet = contact_sheet(options.seed, options.columns, options.per_category, options.lanes)
     suffix = options.out.suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
         parser.error(f"--out {options.out}: expected a name that ends in .png or .jpg")
+    sheet = contact_sheet(options.seed, options.columns, options.per_category, options.lanes)
     try:
         options.out.write_bytes(cv2.imencode(suffix, sheet)[1].tobytes())
     except OSError as error:
