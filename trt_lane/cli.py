@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,30 +10,13 @@ from pkgutil import iter_modules
 from types import ModuleType
 
 from trt_lane import __version__, commands
-from trt_lane.errors import TrtLaneError
-
-# What shells report for a process that ended by SIGINT or SIGPIPE.
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+from trt_lane.console import guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 fine, 2 a user's mistake)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        status = _run(words)
-        sys.stdout.flush()
-        return status
-    except TrtLaneError as error:
-        print(f"trt-lane: error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("trt-lane: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) is gone; the interpreter's last flush must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+    return guarded("trt-lane", lambda: _run(words))
 
 
 def _run(words: list[str]) -> int:
