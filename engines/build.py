@@ -50,6 +50,7 @@ class BuildResult:
         engine, layers, log: files in the output folder.
         table: the layer table that `layers` holds.
         builder_version: of TensorRT, TensorRT-RTX or ONNX Runtime.
+        cuda: CUDA version that the builder was made for, "" for a CPU.
         compute_capabilities: GPUs that the engine runs on; empty for a CPU.
         notes: what differs from the ONNX, one sentence each.
         seconds: wall time.
@@ -60,6 +61,7 @@ class BuildResult:
     log: Path
     table: list[LayerRecord]
     builder_version: str
+    cuda: str
     compute_capabilities: tuple[int, ...]
     notes: tuple[str, ...]
     seconds: float
@@ -98,16 +100,19 @@ def build(
     notes: tuple[str, ...] = ()
     if target.builder is BuilderKind.ONNXRUNTIME:
         engine, table, version, notes = _build_cpu(model, target, out_dir, maxima or {})
-        capabilities: tuple[int, ...] = ()
+        cuda, capabilities = "", ()
     else:
         engine, table, done = _build_tensorrt(
             model, onnx_path, target, out_dir, plugin_library, timing_cache, progress
         )
-        version, capabilities = done["version"], tuple(done["compute_capabilities"])
+        version, cuda = done["version"], done["cuda"]
+        capabilities = tuple(done["compute_capabilities"])
     layers = out_dir / LAYERS_NAME
     write_json(layers, {"schema": LAYERS_SCHEMA, "layers": [r.to_dict() for r in table]})
     seconds = time.monotonic() - start
-    return BuildResult(engine, layers, log, table, version, capabilities, notes, seconds)
+    return BuildResult(
+        engine, layers, log, table, version, cuda, capabilities, notes, seconds
+    )
 
 
 def read_layers(path: Path) -> list[LayerRecord]:

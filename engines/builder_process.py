@@ -62,7 +62,11 @@ def _build(job: dict) -> dict:
         capabilities = list(target.compute_capabilities)
         if target.builder is BuilderKind.TENSORRT:
             capabilities = [_inspect(trt, logger, engine, job)]
-        return {"version": trt.__version__, "compute_capabilities": capabilities}
+        return {
+            "version": trt.__version__,
+            "cuda": compat.cuda_version(target.builder),
+            "compute_capabilities": capabilities,
+        }
 
 
 def _logger(trt: Any, file: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -67,6 +67,17 @@ def has_progress_monitor(trt: Any) -> bool:
     return hasattr(trt, "IProgressMonitor")
 
 
+def cuda_version(kind: BuilderKind) -> str:
+    """CUDA that the builder works with: "12.6" of the driver API, or "13" from the wheel's name."""
+    if kind is BuilderKind.TENSORRT_RTX:
+        names = (f"tensorrt-rtx-cu{major}" for major in (13, 12))
+        found = next((n for n in names if _is_installed(n)), "")
+        return found.rpartition("cu")[2]
+    import pycuda.driver as cuda
+
+    return ".".join(map(str, cuda.get_version()[:2]))
+
+
 def set_compute_capabilities(trt: Any, config: Any, capabilities: tuple[int, ...]) -> None:
     """Tell TensorRT-RTX for which GPUs to build ahead of time."""
     known = [c for c in dir(trt.ComputeCapability) if re.fullmatch(r"SM\d+", c)]
@@ -116,3 +127,11 @@ _TYPES = (
 
 def _major(trt: Any) -> int:
     return int(str(trt.__version__).partition(".")[0])
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

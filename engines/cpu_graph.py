@@ -59,10 +59,9 @@ def lower(model: onnx.ModelProto, maxima: Mapping[str, float] | None = None) -> 
         maxima: largest magnitude of float tensors by graph name (ScaleTable.maxima). Convolutions
             that end in an addition need it to run as integers; without it they stay in float.
     """
-    kinds = {i.type.tensor_type.elem_type for i in model.graph.input}
-    if TensorProto.FLOAT16 in kinds:
+    if any(i.data_type == TensorProto.FLOAT16 for i in model.graph.initializer):
         raise TrtLaneError(
-            "the graph's inputs are FP16; a CPU runs FP32 graphs: export it for the target cpu"
+            "the graph computes in FP16; a CPU runs FP32 graphs: export it for the target cpu"
         )
     return _Lowering(GraphIndex(model), dict(maxima or {})).run()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from engines import compat
-from engines.layer_table import LayerRecord, RawLayer, assign_macs
+from engines.layer_table import Coverage, LayerRecord, RawLayer, assign_macs
 from engines.macs import count_macs
 from trt_lane.errors import TrtLaneError
 
@@ -152,3 +152,43 @@ def optimised_by_onnxruntime(path: Path, threads: int = 1) -> onnx.ModelProto:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(options.optimized_model_filepath)
+
+
+def format_table(table: list[LayerRecord], everything: bool = False) -> str:
+    """The table for people: layers that multiply, or all of them."""
+    rows = [("layer", "kind", "in", "out", "MMACs", "")]
+    for record in table:
+        work = record.macs + record.activation_macs
+        if not (work or everything):
+            continue
+        note = record.reason or ("activation x activation" if record.activation_macs else "")
+        rows.append(
+            (
+                record.name if len(record.name) <= 48 else record.name[:47] + "…",
+                record.kind,
+                "+".join(sorted(set(record.inputs))) or "?",
+                "+".join(sorted(set(record.outputs))) or "?",
+                f"{work / 1e6:.2f}" if work else "",
+                note,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = []
+    for name, kind, inputs, outputs, work, note in rows:
+        cells = (name.ljust(widths[0]), kind.ljust(widths[1]), inputs.ljust(widths[2]),
+                 outputs.ljust(widths[3]), work.rjust(widths[4]), note)  # fmt: skip
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def coverage_line(found: Coverage) -> str:
+    """The audit in one line, with the exceptions counted."""
+    line = (
+        f"INT8: {found.share:.1%} of {found.total_macs / 1e9:.3f} G convolution and linear MACs"
+    )
+    if found.not_int8:
+        first, reason = found.not_int8[0]
+        line += f"; {len(found.not_int8)} layers in float, first {first}: {reason}"
+    if found.activation_macs:
+        line += f"; {found.activation_macs / 1e6:.1f} M attention MACs stay in float"
+    return line

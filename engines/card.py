@@ -1,0 +1,89 @@
+"""ModelCard: what the build must know of a lane model; the export put it into the ONNX's metadata.
+
+The build stage has neither torch nor the model registry.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import onnx
+
+from trt_lane.artifact import HeadShape
+from trt_lane.decoders import decoder_from_dict
+from trt_lane.errors import TrtLaneError
+from trt_lane.image import ImageSpec
+
+KEY = "trt_lane"  # of the metadata entry, as engines.export writes it
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Name, geometry, heads and decoder of a lane model.
+
+    Attributes:
+        model: the model's name.
+        image: its ImageSpec.
+        heads: name and shape in output order.
+        decoder: decoder_to_dict of its decoder.
+        float_type: "fp16" or "fp32": what is not INT8.
+        recipe: of the calibration, None for a float graph.
+        digests: sha256 of what the ONNX came from: "scales", "weights", "recipe" …
+    """
+
+    model: str
+    image: ImageSpec
+    heads: tuple[HeadShape, ...]
+    decoder: dict
+    float_type: str
+    recipe: str | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def precision(self) -> str:
+        """What the graph computes in."""
+        return f"int8+{self.float_type}" if "scales" in self.digests else self.float_type
+
+
+def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:
+    """The card in the ONNX's metadata, None when there is none; a damaged one is an error."""
+    text = next((p.value for p in onnx_model.metadata_props if p.key == KEY), None)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        decoder_from_dict(values["decoder"])
+        digests = dict(values["digests"])
+        if values["scales"] is not None:
+            digests["scales"] = values["scales"]
+        return ModelCard(
+            values["model"],
+            ImageSpec.from_dict(values["image"]),
+            tuple(HeadShape(h["name"], tuple(h["shape"])) for h in values["heads"]),
+            values["decoder"],
+            values["float_type"],
+            values["recipe"],
+            digests,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, TrtLaneError) as error:
+        raise TrtLaneError(
+            f"the model's description in the ONNX is damaged ({error!r}); export it again"
+        ) from None
+
+
+def check_outputs(onnx_model: onnx.ModelProto, card: ModelCard) -> None:
+    """Refuse a graph whose inputs and outputs are not the model's."""
+    inputs = {i.name: _shape(i) for i in onnx_model.graph.input}
+    outputs = {o.name: _shape(o) for o in onnx_model.graph.output}
+    image = (1, 3, *card.image.input_hw)
+    heads = {h.name: (1, *h.shape) for h in card.heads}
+    if list(inputs.values()) != [image] or outputs != heads:
+        raise TrtLaneError(
+            f"the ONNX has inputs {inputs} and outputs {outputs}; {card.model} has one input "
+            f"{image} and outputs {heads}; export it again for this model, with batch 1"
+        )
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)

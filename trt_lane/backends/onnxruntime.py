@@ -1,0 +1,85 @@
+"""ONNX Runtime on the CPU: runs float graphs and the integer graphs of engines.cpu_graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trt_lane.artifact import EngineArtifact
+from trt_lane.errors import TrtLaneError
+
+
+class OnnxRuntimeBackend:
+    """A session on the CPU.
+
+    Args:
+        artifact: verified; its engine is an ONNX file.
+        threads: at least 1, or None for as many as ONNX Runtime finds cores.
+    """
+
+    def __init__(self, artifact: EngineArtifact, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise TrtLaneError(f"threads is {threads}; expected 1 or more")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise TrtLaneError(
+                f"onnxruntime does not load here ({error}); run: pip install onnxruntime"
+            ) from None
+        artifact.check_runtime(onnxruntime.__version__)
+        self._heads = {h.name: h.shape for h in artifact.heads}
+        self._input_name = artifact.input_name
+        self._input_shape = (1, 3, *artifact.image.input_hw)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(artifact.engine_path), _options(onnxruntime, threads),
+                providers=["CPUExecutionProvider"],
+            )  # fmt: skip
+        except Exception as error:  # onnxruntime's errors share no base class
+            raise TrtLaneError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.engine_path}: "
+                f"{error}; run: {artifact.make_command}"
+            ) from None
+        self._check_tensors(artifact)
+
+    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
+        if self._session is None:
+            raise TrtLaneError("the engine was closed; open it again")
+        if image.shape != self._input_shape or image.dtype != np.float32:
+            raise TrtLaneError(
+                f"network input is {image.dtype} {image.shape}; expected float32 "
+                f"{self._input_shape}"
+            )
+        found = self._session.run(list(self._heads), {self._input_name: image})
+        return {k: v[0] for k, v in zip(self._heads, found, strict=True)}
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+    def _check_tensors(self, artifact: EngineArtifact) -> None:
+        inputs = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        outputs = {o.name: tuple(o.shape) for o in self._session.get_outputs()}
+        wanted = {name: (1, *shape) for name, shape in self._heads.items()}
+        missing = [k for k, shape in wanted.items() if outputs.get(k) != shape]
+        if inputs != {self._input_name: self._input_shape} or missing:
+            raise TrtLaneError(
+                f"{artifact.engine_path} has inputs {inputs} and outputs {outputs}; its sidecar "
+                f"says {self._input_name} {self._input_shape} and {wanted}; "
+                f"run: {artifact.make_command}"
+            )
+
+
+def _options(onnxruntime: object, threads: int | None) -> object:
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # a vehicle's log is for the vehicle
+    # Waiting threads that spin take the cores that decoding and capture need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without VNNI two products of uint8 and int8 overflow 16 bits; this picks kernels that do not.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Memory for the largest step only, and the file's bytes are not kept beside the packed weights.
+    options.enable_cpu_mem_arena = True
+    return options
