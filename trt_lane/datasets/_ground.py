@@ -10,6 +10,7 @@ from trt_lane.datasets._road_scene import CastShadow, Scene, Stripe, Surface
 
 _CELL_M, _CELLS = 0.04, 2048  # the profile across the road
 _TEXTURE_PX_M, _GRAIN_PX_M = 0.05, 0.012
+HAZE_M = 90.0  # at haze 1, the distance at which 1/e of a colour is left
 _SHADOW_TINT = np.float32([0.82, 0.94, 1.0])  # what sky light leaves: shadows are bluish
 
 
@@ -75,7 +76,7 @@ def _make_wet(ground: np.ndarray, scene: Scene, texture: np.ndarray, z: np.ndarr
 
 def haze_at(scene: Scene, distance_m) -> np.ndarray:
     """Share of the horizon's colour at a distance."""
-    return np.float32(1 - np.exp(-np.asarray(distance_m) * scene.light.haze / 90))
+    return np.float32(1 - np.exp(-np.asarray(distance_m) * scene.light.haze / HAZE_M))
 
 
 def _row_depth_m(view: View, rows_px: np.ndarray, scale: float) -> np.ndarray:
@@ -154,7 +155,8 @@ def _draw_stripe(canvas: Canvas, view: View, stripe: Stripe, top: int, z, depth,
     centre = camera.centre_col_px + camera.focal_px * (offset + view.road.lateral_m(z)) / z
     centre = (centre + 0.5) * scale - 0.5
     width = stripe.width_m * camera.focal_px / z * scale
-    spread = 1 + np.minimum(np.abs(np.gradient(centre)), 60) if len(z) > 1 else np.ones(1)
+    slant = np.diff(centre, prepend=2 * centre[0] - centre[1])
+    spread = 1 + np.minimum(np.abs(slant), 60)
     reach = (width + spread) / 2
     frame_width = canvas.pixels.shape[1]
     seen &= (centre > -reach - 1) & (centre < frame_width + reach + 1)

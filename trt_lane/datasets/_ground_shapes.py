@@ -16,14 +16,12 @@ _DIAMOND = [(0, 0), (0.3, 0.5), (0, 1), (-0.3, 0.5)]
 
 def decal_polygons(view: View, decal: Decal, seed: int) -> list[np.ndarray]:
     """The decal's outlines in pixels of the full frame, each (P, 2)."""
-    outlines = _outlines(decal, np.random.default_rng(seed))
-    polygons = []
-    for outline in outlines:
-        points = _densify(np.array(outline, np.float64))
-        x = decal.offset_m + decal.mirror * decal.width_m * points[:, 0]
-        z = decal.distance_m + decal.length_m * points[:, 1]
-        polygons.append(view.along_road(x, 0.0, z))
-    return polygons
+    outlines = [_densify(np.array(o)) for o in _outlines(decal, np.random.default_rng(seed))]
+    x, z = np.concatenate(outlines).T
+    x = decal.offset_m + decal.mirror * decal.width_m * x
+    z = decal.distance_m + decal.length_m * z
+    ends = np.cumsum([len(outline) for outline in outlines])[:-1]
+    return np.split(view.along_road(x, 0.0, z), ends)
 
 
 def _outlines(decal: Decal, rng: np.random.Generator) -> list:
@@ -77,6 +75,6 @@ def _densify(outline: np.ndarray) -> np.ndarray:
     """Points between the corners: straight on the ground is not straight along a curved road."""
     if len(outline) > 12:
         return outline
-    steps = np.linspace(0, 1, 5)[:-1, None]
-    following = np.roll(outline, -1, 0)
-    return np.concatenate([a + (b - a) * steps for a, b in zip(outline, following, strict=True)])
+    steps = np.arange(4)[:, None] / 4
+    following = outline[np.arange(1, len(outline) + 1) % len(outline)]
+    return (outline[:, None] + (following - outline)[:, None] * steps).reshape(-1, 2)

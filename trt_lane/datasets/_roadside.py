@@ -1,12 +1,13 @@
 """Draws what stands beside the road, and the sky behind it."""
 
+import math
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from trt_lane.datasets._canvas import Canvas, noise_tile
-from trt_lane.datasets._ground import haze_at
+from trt_lane.datasets._ground import HAZE_M, haze_at
 from trt_lane.datasets._road_geometry import FULL_WIDTH_PX
 from trt_lane.datasets._road_scene import Barrier, BarrierKind, Prop, PropKind, Scene
 from trt_lane.datasets._vehicles import Glow
@@ -89,7 +90,7 @@ def _draw_posts(canvas, scene, barrier: Barrier, distances_m: np.ndarray, width_
 
 
 def _hazed(scene: Scene, colour, distance_m: float, light: float = 1.0) -> list[float]:
-    haze = float(haze_at(scene, distance_m))
+    haze = 1 - math.exp(-distance_m * scene.light.haze / HAZE_M)
     return [
         (1 - haze) * min(c * light, 255.0) + haze * h
         for c, h in zip(colour, scene.sky.horizon, strict=True)

@@ -128,6 +128,8 @@ def _draw_car(brush: _Brush) -> None:
         [(-tuck, roof, near1), (tuck, roof, near1), (tuck, roof, far1), (-tuck, roof, far1)],
         paint, 1.1,
     )  # fmt: skip
+    if vehicle.distance_m < _NEAREST_M:  # its near face is beside or behind the camera
+        return
     deck = [(-0.97, belt, 0.02), (0.97, belt, 0.02), (0.97, belt, near0), (-0.97, belt, near0)]
     brush.fill(deck, paint, 1.15)
     frame = [(-0.97, belt, near0), (0.97, belt, near0), (tuck, roof, near1), (-tuck, roof, near1)]
@@ -158,6 +160,8 @@ def _draw_box(brush: _Brush) -> None:
         band = [(side, 0.45 * roof, 0.3), (side, 0.85 * roof, 0.3)]
         band += [(side, 0.85 * roof, end - 0.3), (side, 0.45 * roof, end - 0.3)]
         brush.fill(band, _GLASS, brush.side_light)
+    if vehicle.distance_m < _NEAREST_M:
+        return
     face = [(-1, sill, 0), (1, sill, 0), (1, roof, 0), (-1, roof, 0)]
     brush.fill(face, paint, brush.rear_light)
     if vehicle.kind is VehicleKind.BUS or vehicle.oncoming:
@@ -179,6 +183,8 @@ def _draw_box(brush: _Brush) -> None:
 
 
 def _wheel(brush: _Brush, side: int, z: float) -> None:
+    if brush.vehicle.distance_m + z < 2 * _NEAREST_M:
+        return
     for radius, tone in ((0.33, 20), (0.19, 105)):
         ring = [(side * 1.005, 0.33 + radius * y, z + radius * x) for x, y in _CIRCLE]
         brush.fill(ring, (tone, tone, tone))
