@@ -1,0 +1,1 @@
+"""Makes the bundled demo weights from the synthetic roads: `python -m training MODEL`."""

@@ -1,0 +1,105 @@
+"""`python -m training MODEL`: demo weights from the synthetic roads; stop and rerun at any time."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from training.recipe import TrainingRecipe
+from training.session import Places, train
+from training.targets import targets_of
+from training.validate import evaluate, total
+from trt_lane.errors import TrtLaneError
+from trt_lane.metrics.culane import CulaneCounts
+from trt_lane.model import LaneModel, get_model
+from trt_lane.models._checkpoint import bundled_weights, load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+INTERRUPTED = 130  # the shell's status for Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        model = get_model(options.model)
+        weights = options.weights
+        if options.evaluate is not None:
+            _evaluate(model, weights or bundled_weights(model, options.out), options.evaluate)
+            return 0
+        recipe = _recipe(targets_of(model).RECIPE, options)
+        start = None if weights is None else load_checkpoint(model, weights)
+        places = Places(options.work, options.out)
+        path = train(model, recipe, places, options.workers, start, options.restart)
+    except KeyboardInterrupt:
+        path = None
+    except TrtLaneError as error:
+        print(f"training: {error}", file=sys.stderr)
+        return error.exit_status
+    if path is None:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+    print(f"weights: {path}\ncurve:   {options.work / model.name / 'curve.png'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("model", metavar="MODEL", help="a model of `trt-lane models`, e.g. ufld")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    length.add_argument("--minutes", type=float, help="learn for this long; rendering comes before")
+    parser.add_argument("--frames", type=int, help="frames to learn from (default: the recipe's)")
+    parser.add_argument("--weights", type=Path, help="weights to begin with, or to evaluate")
+    parser.add_argument("--out", type=Path, default=ROOT / "weights", help="folder for the weights")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "training", help="frames and checkpoints"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="rendering processes")
+    parser.add_argument("--restart", action="store_true", help="forget an interrupted training")
+    parser.add_argument(
+        "--evaluate",
+        type=int,
+        nargs="?",
+        const=500,
+        metavar="N",
+        help="do not train: F1 of the weights on N unseen frames (default 500)",
+    )
+    return parser
+
+
+def _recipe(recipe: TrainingRecipe, options: argparse.Namespace) -> TrainingRecipe:
+    """The representation's recipe with what the command line changes."""
+    given = {name: getattr(options, name) for name in ("steps", "minutes", "frames")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return replace(recipe, **changes)
+    except ValueError as error:
+        raise TrtLaneError(f"cannot train so: {error}") from None
+
+
+def _evaluate(model: LaneModel, weights: Path, count: int) -> None:
+    """Print F1 per category and over all of the first `count` frames of the test split."""
+    network = model.build()
+    network.load_state_dict(load_checkpoint(model, weights))
+    with tqdm(total=count, unit="frame", dynamic_ncols=True, leave=False) as bar:
+        counts = evaluate(model, network, range(count), after_frame=bar.update)
+    for category, found in sorted(counts.items()):
+        _print_counts(category, found)
+    _print_counts(f"{count} frames", total(counts))
+
+
+def _print_counts(name: str, counts: CulaneCounts) -> None:
+    print(
+        f"{name:<12} F1 {counts.f1:.4f}  precision {counts.precision:.4f}  "
+        f"recall {counts.recall:.4f}  tp {counts.tp} fp {counts.fp} fn {counts.fn}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
