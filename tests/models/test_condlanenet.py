@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import torch
+from exported import (
+    assert_export_agrees,
+    assert_heads_described,
+    assert_trace_agrees,
+    fill_randomly,
+)
+from rule import load_case
+
+from trt_lane.decoders.dynamic_mask import DynamicMask
+from trt_lane.model import get_model
+from trt_lane.models._dynamic_lanes import PeakSlots, at_cells
+from trt_lane.models.condlanenet import MODELS, CondLaneRNNHead
+
+NAMES = [model.name for model in MODELS]
+FAST = "condlanenet.r18_culane"
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != FAST]
+SMALL = DynamicMask(
+    frame_hw=(100, 240),
+    crop_top=20,
+    input_hw=(64, 96),
+    heat_hw=(4, 6),
+    mask_hw=(8, 12),
+    nms_cells=1.0,
+    slots=5,
+    steps=3,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def test_every_official_configuration_is_there():
+    data = ("culane", "tusimple", "curvelanes")
+    assert set(NAMES) == {f"condlanenet.r{depth}_{d}" for depth in (18, 34, 101) for d in data}
+
+
+def test_agrees_with_the_official_network_at_its_seeds(shared):
+    case = load_case(shared, "condlanenet_r18_culane")
+    model = get_model(FAST)
+    module = case.fill(model.build(), without=model.training_only)
+    x, y = torch.from_numpy(case.outputs["seed_xy"]).long().T
+    with torch.inference_mode():
+        levels = module.neck(module.backbone(case.image())[module.first_stage :])
+        logits, params, features = module.bbox_head.maps(*levels)
+        seeds = at_cells(params, (x * model.decoder.heat_hw[0] + y)[None], params.shape[1])
+        lanes = module.bbox_head.lanes_at(seeds, features, len(x))
+    outputs = {
+        "hm_logits": logits,
+        "params": params,
+        "mask_branch": features,
+        "masks_at_seeds": lanes["masks"][0],
+        "regs_at_seeds": lanes["regs"][0],
+        "range_at_seeds": lanes["ranges"][0],
+    }
+    case.assert_agrees(outputs, outputs)
+    assert set(case.outputs) == {*outputs, "seed_xy"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heads_have_the_described_shape(name):
+    model = get_model(name)
+    assert_heads_described(model)
+    assert {head.name: head.shape for head in model.heads} == model.decoder.shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "shape"),
+    [
+        # The published checkpoint's shape, not its configuration's (the repository's issue 16).
+        ("condlanenet.r101_tusimple", "bbox_head.mlp.layers.0.weight", (64, 200, 1)),
+        ("condlanenet.r101_culane", "neck.fpn_convs.2.conv.weight", (64, 64, 3, 3)),
+        ("condlanenet.r34_curvelanes", "bbox_head.rnn_ceil.conv.0.weight", (512, 256, 1, 1)),
+        ("condlanenet.r34_curvelanes", "bbox_head.mask_branch.2.conv.bias", (64,)),
+        ("condlanenet.r18_curvelanes", "bbox_head.ctnet_head.params.2.weight", (128, 128, 1, 1)),
+    ],
+)
+def test_official_keys_have_the_official_shape(name, key, shape):
+    with torch.device("meta"):
+        assert tuple(get_model(name).network().state_dict()[key].shape) == shape
+
+
+@pytest.mark.parametrize("name", [FAST, "condlanenet.r18_curvelanes"])
+def test_traced_network_gives_the_same_for_any_batch(name):
+    model = get_model(name)
+    assert_trace_agrees(model, fill_randomly(model.build()))
+
+
+@pytest.mark.parametrize("name", [FAST, *SLOW])
+def test_export_agrees(name):
+    model = get_model(name)
+    assert_export_agrees(model, fill_randomly(model.build()))
+
+
+def test_peaks_above_the_threshold_take_the_first_slots_column_by_column():
+    logits = torch.full((1, 1, 4, 6), -8.0)
+    logits[0, 0, 3, 5], logits[0, 0, 0, 2], logits[0, 0, 2, 2], logits[0, 0, 1, 0] = 2, 1, 3, -1
+    logits[0, 0, 2, 3] = 2.5  # beside a higher one
+    peaks, cells = PeakSlots((4, 6), 4, 0.0)(logits)
+    assert peaks[0, :3].tolist() == [1, 3, 2]
+    assert [(c // 4, c % 4) for c in cells[0, :3].tolist()] == [(2, 0), (2, 2), (5, 3)]
+    assert (peaks[0, 3], cells[0, 3]) == (-1, 1)
+
+
+def test_recurrent_head_equals_the_literal_cell_seed_by_seed():
+    module = fill_randomly(CondLaneRNNHead(SMALL), seed=3)
+    generator = torch.Generator().manual_seed(0)
+    fine = torch.randn(1, 64, *SMALL.mask_hw, generator=generator)
+    coarse = torch.randn(1, 64, *SMALL.heat_hw, generator=generator)
+    with torch.inference_mode():
+        heads = {name: head[0].numpy() for name, head in module(fine, coarse).items()}
+        logits, params, features = module.maps(fine, coarse)
+        _, cells = module.peak_slots(logits)
+    weights = {name: value.numpy() for name, value in module.state_dict().items()}
+    for slot, cell in enumerate(cells[0].tolist()):
+        x, y = divmod(cell, SMALL.heat_hw[0])
+        seed = params[0, :, y, x].numpy()
+        for step, lane in enumerate(literal_lanes(weights, seed, features[0].numpy())):
+            for name, expected in lane.items():
+                error = np.abs(heads[name][slot, step] - expected).max()
+                assert error < 1e-5 * np.abs(expected).max() + 1e-6, (name, slot, step)
+
+
+def literal_lanes(weights, seed, features):
+    """The official recurrent head for one seed: gates, kernels, masks, ranges, states."""
+
+    def layer(name, values):
+        weight = weights[f"{name}.weight"]
+        return weight.reshape(len(weight), -1) @ values + weights[f"{name}.bias"]
+
+    def sigmoid(values):
+        return 1 / (1 + np.exp(-values))
+
+    height, width = SMALL.mask_hw
+    rows, columns = np.mgrid[:height, :width]
+    stacked = np.concatenate([np.stack([columns, rows]) / width, features])  # (66, H, W)
+    hidden = cell = np.zeros_like(seed)
+    for _ in range(SMALL.steps):
+        gates = layer("rnn_ceil.conv.0", np.concatenate([seed, hidden])).reshape(-1, 32)
+        gates = (gates - gates.mean(1, keepdims=True)) / np.sqrt(gates.var(1, keepdims=True) + 1e-5)
+        gates = gates.ravel() * weights["rnn_ceil.conv.1.weight"] + weights["rnn_ceil.conv.1.bias"]
+        i, f, g, o = np.split(gates, 4)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+        seed = hidden = sigmoid(o) * np.tanh(cell)
+        kernel = layer("final_fc.fc_param", hidden)
+        mask, offset = (
+            np.tensordot(k[:66], stacked, 1) + k[66] - 2.19 for k in (kernel[:67], kernel[67:])
+        )
+        within = layer_1d(weights, "mlp.layers.0", mask.T)
+        yield {
+            "masks": mask,
+            "regs": offset,
+            "ranges": layer_1d(weights, "mlp.layers.1", np.maximum(within, 0)),
+            "states": layer("final_fc.fc_state", hidden),
+        }
+
+
+def layer_1d(weights, name, values):
+    """A 1-D convolution of size 1: (C, H) -> (outputs, H)."""
+    return weights[f"{name}.weight"][:, :, 0] @ values + weights[f"{name}.bias"][:, None]
