@@ -38,8 +38,13 @@ SHOWN = 3
 
 
 def load_weights(model: LaneModel, module: nn.Module, path: Path | str) -> None:
-    """Put a checkpoint's weights into `module`, which `model.build()` made; all keys must fit."""
+    """Put a checkpoint's weights into `module`, which `model.build()` made; all keys must fit.
+
+    Files that the model wants beside the checkpoint are read from the checkpoint's folder.
+    """
     module.load_state_dict(_fitted(model, module.state_dict(), Path(path)), strict=True)
+    if model.companions is not None:
+        model.companions(module, Path(path).parent)
 
 
 def load_checkpoint(model: LaneModel, path: Path | str) -> dict[str, Tensor]:
