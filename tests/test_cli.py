@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +121,21 @@ def test_damaged_files_are_one_line_and_status_2(culane_case, capsys, file, cont
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert not captured.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_interrupt_ends_quietly_with_status_130(culane_case):
+    (culane_case / "list.txt").unlink()
+    os.mkfifo(culane_case / "list.txt")
+    words = [sys.executable, "-m", "trt_lane", *culane_words(culane_case)]
+    running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    with open(culane_case / "list.txt", "w"):  # opens once the command is there to read
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == 130
+    errors = running.stderr.read()
+    running.stderr.close()
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
 
 
 LABEL = '{"raw_file": "a.jpg", "lanes": [[1, 2]], "h_samples": [10, 20]}'

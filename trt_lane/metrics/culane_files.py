@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -90,12 +91,15 @@ def _map(task: partial, names: list[str], jobs: int | None, stack: ExitStack) ->
     if jobs == 1:
         return map(task, names)
     # spawn: a fork of a process that has run OpenCV's threads may hang.
-    pool = ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    )
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_prepare_worker)
     # On an error or Ctrl-C what has not begun is dropped.
     stack.callback(pool.shutdown, cancel_futures=True)
     return pool.map(task, names, chunksize=CHUNK)
+
+
+def _prepare_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
 
 
 def _score_one(
