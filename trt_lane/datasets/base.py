@@ -39,15 +39,11 @@ class Label:
     h_samples: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Sample(Label):
     """One frame with its label; `frame` is BGR uint8 (H, W, 3), of whatever size the file has."""
 
-    frame: np.ndarray = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.frame is None:
-            raise ValueError(f"sample {self.name} has no frame")
+    frame: np.ndarray
 
 
 class Dataset(ABC):

@@ -95,10 +95,11 @@ def open(argument: str) -> SyntheticRoads:
             raise TrtLaneError(f"{KIND}:{argument} gives {option} twice; give it once")
         options[option] = value
     dataset = SyntheticRoads(**options)
-    try:
-        render(0, 0, dataset.split, dataset.frame_hw)
-    except ValueError as error:
-        raise TrtLaneError(f"{KIND}:{argument}: {error}") from None
+    if "frame_hw" in options:
+        try:
+            dataset.frame(0)
+        except ValueError as error:
+            raise TrtLaneError(f"{KIND}:{argument}: {error}") from None
     return dataset
 
 
