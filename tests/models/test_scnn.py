@@ -10,10 +10,11 @@ from rule import load_case
 
 from trt_lane.model import get_model
 from trt_lane.models._message_passing import SpatialConv
+from trt_lane.models._repvgg import RepVGGBlock
 from trt_lane.models.scnn import MODELS
 
 NAMES = [m.name for m in MODELS]
-# tests run one ResNet and one VGG; the rest are the same parts in other sizes
+# The others are the same parts in other sizes and behind other trunks.
 SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != "scnn.r18_culane"]
 
 
@@ -82,3 +83,18 @@ def test_existence_head_has_the_configured_size(name, first_linear):
     with torch.device("meta"):
         classifier = get_model(f"scnn.{name}").network().lane_classifier
     assert classifier.linear1.in_features == first_linear
+
+
+@pytest.mark.parametrize("identity", [False, True])
+def test_repvgg_block_is_the_sum_of_its_branches(identity):
+    block = RepVGGBlock(8, 8, 1, 2)
+    fill_randomly(block.with_identity() if identity else block)
+    dense, point = block.rbr_dense, block.rbr_1x1
+    x = torch.randn(2, 8, 9, 11, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = block(x)
+        branches = dense.bn(torch.conv2d(x, dense.conv.weight, padding=2, dilation=2))
+        branches = branches + point.bn(point.conv(x))
+        if identity:
+            branches = branches + block.rbr_identity(x)
+    assert torch.allclose(found, branches.relu(), atol=1e-5)

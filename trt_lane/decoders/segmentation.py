@@ -15,6 +15,8 @@ import numpy as np
 from trt_lane.lanes import LaneSet
 
 MIN_POINTS = 2
+# A map's sides are rounded up to whole steps of its stride: 184 x 320 for an input of 360 x 640.
+ASPECT_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Segmentation:
         """Lanes of one frame.
 
         Args:
-            out: class logits (L + 1, h, w), background first; h and w divide the network input's.
+            out: class logits (L + 1, h, w), background first, at any share of the input's size.
             lane: existence logits (L,).
         """
         out, lane = np.asarray(out, np.float32), np.asarray(lane, np.float32)
@@ -88,10 +90,13 @@ class Segmentation:
             raise ValueError(f"lane has shape {lane.shape}; expected {(self.lanes,)}")
         height, width = self.input_hw
         fits = out.ndim == 3 and out.shape[0] == self.lanes + 1 and min(out.shape) > 0
-        if not fits or height % out.shape[1] or width % out.shape[2]:
+        if fits:
+            ratio = out.shape[1] * width / (out.shape[2] * height)
+            fits = abs(ratio - 1) <= ASPECT_TOLERANCE
+        if not fits:
             raise ValueError(
-                f"out has shape {out.shape}; expected ({self.lanes + 1}, h, w) where h divides "
-                f"{height} and w divides {width}"
+                f"out has shape {out.shape}; expected ({self.lanes + 1}, h, w) where h / w is "
+                f"{height} / {width}, the network input's"
             )
 
     def _probabilities(self, out: np.ndarray) -> np.ndarray:

@@ -179,6 +179,6 @@ class ERFNet(nn.Module):
         return {"out": self.decoder(x), "lane": self.lane_classifier(x)}
 
 
-def map_hw(input_hw: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the map at an eighth of the input."""
-    return ceil(input_hw[0] / STRIDE), ceil(input_hw[1] / STRIDE)
+def map_hw(input_hw: tuple[int, int], stride: int = STRIDE) -> tuple[int, int]:
+    """Height and width of the map at a share of the input."""
+    return ceil(input_hw[0] / stride), ceil(input_hw[1] / stride)

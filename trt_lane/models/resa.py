@@ -1,4 +1,4 @@
-"""RESA: a dilated trunk at 1/8, recurrent feature shifts, a bilateral up-sampling decoder.
+"""RESA: a dilated trunk at 1/8 or 1/16, recurrent feature shifts, a bilateral up-sampling decoder.
 
 Structure, key names and numbers follow voldemortX/pytorch-auto-drive 137e63a
 (configs/lane_detection/resa, lane_detection/resa.py, heads/busd.py).
@@ -6,6 +6,7 @@ Structure, key names and numbers follow voldemortX/pytorch-auto-drive 137e63a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch.nn.functional as F
@@ -15,12 +16,15 @@ from trt_lane.model import LaneModel
 from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
 from trt_lane.models._erfnet import (
     BATCH_NORM_EPS,
+    STRIDE,
     ERFNet,
     LaneExistence,
     NonBottleneck1d,
     map_hw,
 )
 from trt_lane.models._message_passing import Resa
+from trt_lane.models._mobilenet import STRIDE as MOBILENET_STRIDE
+from trt_lane.models._mobilenet import MobileNetV2, MobileNetV3Large
 from trt_lane.models._resnet import ResNetTrunk
 from trt_lane.models.scnn import ChannelReducer
 
@@ -55,7 +59,7 @@ class BilateralUpsampler(nn.Module):
 
 
 class BilateralDecoder(nn.Module):
-    """From 1/8 to the input's size in three doublings, halving the channels each time."""
+    """Eight times the map's size in three doublings, halving the channels each time."""
 
     def __init__(self, channels: int, classes: int, map_hw: tuple[int, int]) -> None:
         super().__init__()
@@ -69,28 +73,49 @@ class BilateralDecoder(nn.Module):
         self.output_proj = nn.Conv2d(channels >> 3, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H / 8, W / 8) -> class logits (N, classes, H, W)."""
+        """(N, channels, H, W) -> class logits (N, classes, 8 H, 8 W)."""
         for layer in self.layers:
             x = layer(x)
         return self.output_proj(x)
 
 
 class RESANet(nn.Module):
-    """RESA on the first three stages of a ResNet, the third dilated instead of halving."""
+    """RESA on a trunk.
 
-    def __init__(self, depth: int, input_hw: tuple[int, int], lanes: int) -> None:
+    Args:
+        backbone: gives a list of maps, of which the last is used, and has their `channels`.
+        map_hw: height and width of that map.
+        lanes: L.
+        iterations: shifts per direction.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, map_hw: tuple[int, int], lanes: int, iterations: int
+    ) -> None:
         super().__init__()
-        grid = map_hw(input_hw)
-        self.backbone = ResNetTrunk(depth, strides=(1, 2, 1), dilations=(1, 1, 2))
-        self.channel_reducer = ChannelReducer(self.backbone.channels[-1], CHANNELS)
-        self.spatial_conv = Resa(CHANNELS, grid)
-        self.decoder = BilateralDecoder(CHANNELS, lanes + 1, grid)
-        self.lane_classifier = LaneExistence(CHANNELS, grid, lanes, pool=nn.AvgPool2d(2, 2))
+        self.backbone = backbone
+        self.channel_reducer = ChannelReducer(backbone.channels[-1], CHANNELS)
+        self.spatial_conv = Resa(CHANNELS, map_hw, iterations)
+        self.decoder = BilateralDecoder(CHANNELS, lanes + 1, map_hw)
+        self.lane_classifier = LaneExistence(CHANNELS, map_hw, lanes, pool=nn.AvgPool2d(2, 2))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) -> {"out": (N, L + 1, H, W), "lane": (N, L)}, both logits."""
+        """(N, 3, H, W) -> {"out": (N, L + 1, 8 h, 8 w), "lane": (N, L)}, logits; (h, w) map_hw."""
         x = self.spatial_conv(self.channel_reducer(self.backbone(x)[-1]))
         return {"out": self.decoder(x), "lane": self.lane_classifier(x)}
+
+
+def resa_resnet(depth: int, input_hw: tuple[int, int], lanes: int) -> RESANet:
+    """RESA on the first three stages of a ResNet, the third dilated instead of halving."""
+    backbone = ResNetTrunk(depth, strides=(1, 2, 1), dilations=(1, 1, 2))
+    return RESANet(backbone, map_hw(input_hw), lanes, iterations=5)
+
+
+def resa_mobilenet(
+    backbone: Callable[[], nn.Module], input_hw: tuple[int, int], lanes: int
+) -> RESANet:
+    """RESA on a MobileNet; its map is half as large, so there is a shift less."""
+    return RESANet(backbone(), map_hw(input_hw, MOBILENET_STRIDE), lanes, iterations=4)
 
 
 def resa_erfnet(input_hw: tuple[int, int], lanes: int) -> ERFNet:
@@ -98,20 +123,36 @@ def resa_erfnet(input_hw: tuple[int, int], lanes: int) -> ERFNet:
     return ERFNet(input_hw, lanes, Resa(CHANNELS, map_hw(input_hw)))
 
 
+# backbone: network, official name, stride, checkpoint keys that inference does not use
+BACKBONES = {
+    "r18": (partial(resa_resnet, 18), "resnet18", STRIDE, ()),
+    "r34": (partial(resa_resnet, 34), "resnet34", STRIDE, ()),
+    "r50": (partial(resa_resnet, 50), "resnet50", STRIDE, ()),
+    "r101": (partial(resa_resnet, 101), "resnet101", STRIDE, ()),
+    "erfnet": (resa_erfnet, "erfnet", STRIDE, ("encoder.output_conv.",)),
+    "mobilenetv2": (partial(resa_mobilenet, MobileNetV2), "mobilenetv2", MOBILENET_STRIDE, ()),
+    "mobilenetv3": (
+        partial(resa_mobilenet, MobileNetV3Large),
+        "mobilenetv3-large",
+        MOBILENET_STRIDE,
+        (),
+    ),
+}
+
+
 def _model(backbone: str, data: str, score: str) -> LaneModel:
     data_set = DATA_SETS[data]
-    erfnet = backbone == "erfnet"
-    network = resa_erfnet if erfnet else partial(RESANet, int(backbone[1:]))
-    official = "erfnet" if erfnet else f"resnet{backbone[1:]}"
+    network, official, stride, training_only = BACKBONES[backbone]
+    height, width = map_hw(data_set.input_hw, stride)
     return LaneModel(
         name=f"resa.{backbone}_{data}",
         image=data_set.image,
-        heads=segmentation_heads(data_set.segmentation, data_set.input_hw),
+        heads=segmentation_heads(data_set.segmentation, (8 * height, 8 * width)),
         decoder=data_set.segmentation,
         network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
         metric=data_set.metric,
         origin=data_set.origin(f"{official}_resa_{data}", score),
-        training_only=("encoder.output_conv.",) if erfnet else (),
+        training_only=training_only,
     )
 
 
@@ -121,9 +162,13 @@ MODELS = (
     _model("r50", "culane", "74.19"),
     _model("r101", "culane", "74.04"),
     _model("erfnet", "culane", "73.32"),
+    _model("mobilenetv2", "culane", "72.36"),
+    _model("mobilenetv3", "culane", "70.61"),
     _model("r18", "tusimple", "95.24"),
     _model("r34", "tusimple", "95.15"),
     _model("r50", "tusimple", "95.50"),
     _model("r101", "tusimple", "95.56"),
     _model("erfnet", "tusimple", "95.76"),
+    _model("mobilenetv2", "tusimple", "95.21"),
+    _model("mobilenetv3", "tusimple", "94.99"),
 )

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trt_lane.model import LaneModel
-from trt_lane.models._auto_drive import DATA_SETS, DataSet, segmentation_heads
+from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
 from trt_lane.models._erfnet import ERFNet, map_hw
 from trt_lane.models._message_passing import SpatialConv
+from trt_lane.models._repvgg import RepVGGA1
 from trt_lane.models._resnet import ResNetTrunk
 
 CHANNELS = 128  # of the map that messages pass across
@@ -63,15 +64,31 @@ class SCNNResNet(nn.Module):
         self.backbone = ResNetTrunk(depth, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
         self.channel_reducer = ChannelReducer(self.backbone.channels[-1], CHANNELS)
         self.scnn_layer = SpatialConv(CHANNELS, grid)
-        # Official: a list of one module that holds one convolution.
-        self.classifier = nn.Sequential(nn.Sequential())
-        self.classifier[0].add_module("conv", nn.Conv2d(CHANNELS, lanes + 1, 3, padding=1))
+        self.classifier = _classifier(lanes)
         self.lane_classifier = SimpleLaneExistence(grid, lanes)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) -> {"out": (N, L + 1, H / 8, W / 8), "lane": (N, L)}, both logits."""
         x = self.scnn_layer(self.channel_reducer(self.backbone(x)[-1]))
         out = self.classifier(x)
+        return {"out": out, "lane": self.lane_classifier(out)}
+
+
+class SCNNRepVGG(nn.Module):
+    """SCNN on RepVGG-A1; the same parts under other names."""
+
+    def __init__(self, input_hw: tuple[int, int], lanes: int) -> None:
+        super().__init__()
+        grid = map_hw(input_hw)
+        self.encoder = RepVGGA1()
+        self.reducer = ChannelReducer(self.encoder.channels[-1], CHANNELS)
+        self.scnn = SpatialConv(CHANNELS, grid)
+        self.classifier = _classifier(lanes)
+        self.lane_classifier = SimpleLaneExistence(grid, lanes)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) -> {"out": (N, L + 1, H / 8, W / 8), "lane": (N, L)}, both logits."""
+        out = self.classifier(self.scnn(self.reducer(self.encoder(x)[-1])))
         return {"out": out, "lane": self.lane_classifier(out)}
 
 
@@ -131,25 +148,37 @@ def scnn_erfnet(input_hw: tuple[int, int], lanes: int) -> ERFNet:
     return ERFNet(input_hw, lanes, SpatialConv(CHANNELS, map_hw(input_hw)))
 
 
+def _classifier(lanes: int) -> nn.Sequential:
+    """Class logits; officially a list of one module that holds one convolution."""
+    classifier = nn.Sequential(nn.Sequential())
+    classifier[0].add_module("conv", nn.Conv2d(CHANNELS, lanes + 1, 3, padding=1))
+    return classifier
+
+
+# backbone: network, official name, checkpoint keys that inference does not use. RepVGG's
+# checkpoints hold the trunk twice, once as layer0..4, and its ImageNet classifier.
+BACKBONES = {
+    "r18": (partial(SCNNResNet, 18), "resnet18", ()),
+    "r34": (partial(SCNNResNet, 34), "resnet34", ()),
+    "r50": (partial(SCNNResNet, 50), "resnet50", ()),
+    "r101": (partial(SCNNResNet, 101), "resnet101", ()),
+    "vgg16": (SCNNVGG, "vgg16", ()),
+    "erfnet": (scnn_erfnet, "erfnet", ("encoder.output_conv.",)),
+    "repvgg_a1": (SCNNRepVGG, "repvgg-a1", ("encoder.layer", "encoder.encoder.linear.")),
+}
+
+
 def _model(backbone: str, data: str, score: str) -> LaneModel:
-    data_set: DataSet = DATA_SETS[data]
-    size = {"input_hw": data_set.input_hw, "lanes": data_set.lanes}
-    if backbone == "erfnet":
-        network, official, training_only = scnn_erfnet, "erfnet", ("encoder.output_conv.",)
-    elif backbone == "vgg16":
-        network, official, training_only = SCNNVGG, "vgg16", ()
-    else:
-        depth = int(backbone[1:])
-        network, official, training_only = partial(SCNNResNet, depth), f"resnet{depth}", ()
-    full_size = backbone == "erfnet"  # ERFNet decodes to the input's size, the others stay at 1/8
+    data_set = DATA_SETS[data]
+    network, official, training_only = BACKBONES[backbone]
+    # ERFNet decodes to the input's size, the others stay at 1/8.
+    out_hw = data_set.input_hw if backbone == "erfnet" else map_hw(data_set.input_hw)
     return LaneModel(
         name=f"scnn.{backbone}_{data}",
         image=data_set.image,
-        heads=segmentation_heads(
-            data_set.segmentation, data_set.input_hw if full_size else map_hw(data_set.input_hw)
-        ),
+        heads=segmentation_heads(data_set.segmentation, out_hw),
         decoder=data_set.segmentation,
-        network=partial(network, **size),
+        network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
         metric=data_set.metric,
         origin=data_set.origin(f"{official}_scnn_{data}", score),
         training_only=training_only,
@@ -163,6 +192,7 @@ MODELS = (
     _model("r101", "culane", "73.58"),
     _model("vgg16", "culane", "74.29"),
     _model("erfnet", "culane", "74.03"),
+    _model("repvgg_a1", "culane", "72.89"),
     _model("r18", "tusimple", "94.77"),
     _model("r34", "tusimple", "95.25"),
     _model("r50", "tusimple", "95.56"),
