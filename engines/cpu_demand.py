@@ -89,6 +89,8 @@ def _pull(node: onnx.NodeProto, index: GraphIndex, demands: dict[str, Demand]) -
         demands[node.input[0]].exact |= scale is None
         return
     outs = [demands[t] for t in node.output if t]
+    if node.op_type in ("Shape", "Size"):
+        return  # they read no value
     passing = node.input if node.op_type == "Concat" else node.input[:1] if is_move(node) else ()
     for tensor in node.input:
         wanted = demands[tensor]

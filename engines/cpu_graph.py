@@ -8,7 +8,7 @@ that makes it; the Q/DQ graph itself is not changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,13 @@ from engines.cpu_demand import clip_bounds, find_demands, is_move
 from engines.cpu_kernels import MS_DOMAIN, KernelWriter, Levels
 from engines.cpu_layers import LayerWriter
 from engines.graph_index import DQ_OP, Q_OP, GraphIndex, attributes, node_name
+from engines.macs import count_macs
 from trt_lane.errors import TrtLaneError
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Layers whose rounded result would be read in float stay in float themselves while all of them
+# together are at most this share of the work.
+_FLOAT_BUDGET = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,38 @@ def lower(model: onnx.ModelProto, maxima: Mapping[str, float] | None = None) -> 
         raise TrtLaneError(
             "the graph computes in FP16; a CPU runs FP32 graphs: export it for the target cpu"
         )
-    return _Lowering(GraphIndex(model), dict(maxima or {})).run()
+    index = GraphIndex(model)
+    first = _Lowering(index, dict(maxima or {}))
+    graph = first.run()
+    cheap = _cheapest(first.read_in_float, model)
+    return _Lowering(index, dict(maxima or {}), cheap).run() if cheap else graph
+
+
+def _cheapest(nodes: set[str], model: onnx.ModelProto) -> set[str]:
+    """The smallest of the named layers, up to the float budget."""
+    counted = count_macs(model)
+    left = _FLOAT_BUDGET * sum(w.macs for w in counted)
+    # Float convolutions are fast; transposed ones are not.
+    work = {w.node: w.macs for w in counted if w.op == "Conv" and w.node in nodes}
+    chosen = set()
+    for name in sorted(work, key=lambda n: (work[n], n)):
+        left -= work[name]
+        if left < 0:
+            break
+        chosen.add(name)
+    return chosen
 
 
 class _Lowering:
     """One walk in graph order; each tensor gets an integer form, a float form, or both."""
 
-    def __init__(self, index: GraphIndex, maxima: dict[str, float]) -> None:
+    def __init__(
+        self, index: GraphIndex, maxima: dict[str, float], keep_float: Set[str] = frozenset()
+    ) -> None:
         self.index = index
+        self.keep_float = keep_float
+        self.origin: dict[str, str] = {}  # tensor with an integer form -> node that computed it
+        self.read_in_float: set[str] = set()  # those nodes whose rounded result is read in float
         self.maxima = maxima
         self.demands = find_demands(index)
         self.writer = KernelWriter()
@@ -83,7 +111,7 @@ class _Lowering:
 
     def run(self) -> CpuGraph:
         for node in self.index.nodes:
-            if node.op_type == "Constant" or self.index.constant_int8(node.output[0]):
+            if self._is_constant(node):
                 continue
             if not self._is_deferred(node):
                 self._visit(node)
@@ -140,7 +168,10 @@ class _Lowering:
         if made is None:
             if self._has_integer_inputs(base):
                 self.in_float[node_name(base)] = self._reason(base)
-            inputs = [self._float(i) if i else "" for i in base.input]
+            if base.op_type in ("Shape", "Size") and base.input[0] in self.levels:
+                inputs = [self.levels[base.input[0]].name]
+            else:
+                inputs = [self._float(i) if i else "" for i in base.input]
             self.writer.copy(base, inputs, node_name(base))
         self.floats[tensor] = made or tensor
         if activation is not None:
@@ -160,31 +191,64 @@ class _Lowering:
         low, high = (-np.inf, np.inf) if activation is None else clip_bounds(activation, self.index)
         if wanted.exact or np.isnan(low) or np.isnan(high):
             return None
-        step, extra = self._step(tensor)
+        if node_name(base) in self.keep_float:
+            return None
+        step, zero, extra = self._step(tensor)
         if step is None:
             return None
-        out = Levels(f"{tensor}_u8", step, wanted.zero)
+        out = Levels(f"{tensor}_u8", step, zero)
         if base.op_type == "Add":
             found = self._added(base, out)
         else:
             found = self.layers.integer_result(base, self.levels, out)
         if found is None:
             return None
+        if base.op_type in _WEIGHTED:
+            self.origin[tensor] = node_name(base)
         return self._saturated(found, tensor, low, high, extra)
 
-    def _step(self, tensor: str) -> tuple[float | None, bool]:
-        """The step of its integer form, and whether that step is one we added."""
+    def _step(self, tensor: str) -> tuple[float | None, int, bool]:
+        """Step and zero of its integer form, and whether that step is one we added."""
         wanted = self.demands[tensor]
         if len(wanted.steps) == 1:
-            return next(iter(wanted.steps)), False
-        largest = self.maxima.get(tensor)
-        if largest is None or not largest > 0:
-            return None, False
-        return float(np.float32(largest / (127 if wanted.zero else 255))), True
+            return next(iter(wanted.steps)), wanted.zero, False
+        largest = self.maxima.get(tensor, np.inf)
+        low, high = (0.0 if wanted.never_negative else -largest), largest
+        if not wanted.steps and self.index.sole_reader(tensor):
+            reader = self.index.consumers[tensor][0]
+            least, most = self._range_that_matters(tensor, reader)
+            low, high = max(low, least), min(high, most)
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            return None, 0, False
+        step = float(np.float32((high - low) / 255))
+        return step, int(np.clip(round(-low / step), 0, 255)), True
 
-    def _saturated(
-        self, x: Levels, tensor: str, low: float, high: float, extra: bool
-    ) -> Levels:
+    def _range_that_matters(self, tensor: str, adder: onnx.NodeProto) -> tuple[float, float]:
+        """Outside of it, the quantiser behind the addition clips the sum whatever its value is."""
+        everything = (-np.inf, np.inf)
+        if adder.op_type != "Add":
+            return everything
+        total = adder.output[0]
+        clipped_below = False
+        if self._is_deferred(adder):
+            activation = self.index.consumers[total][0]
+            total = activation.output[0]
+            clipped_below = clip_bounds(activation, self.index)[0] >= 0
+        other = next((i for i in adder.input if i != tensor), None)
+        if other is None or self.demands[total].exact or len(self.demands[total].steps) != 1:
+            return everything
+        if any(r.op_type != Q_OP for r in self.index.consumers.get(total, ())):
+            return everything
+        if self.index.op(other) != DQ_OP or not self._taken_over(self.index.producer[other]):
+            return everything
+        quantiser = self.index.producer[self.index.producer[other].input[0]]
+        step = self.index.activation_scale(quantiser)
+        out = next(iter(self.demands[total].steps))
+        least = 0.0 if self.demands[quantiser.input[0]].never_negative else -128 * step
+        bottom = 0.0 if clipped_below else -128.5 * out
+        return bottom - 127 * step, 127.5 * out - least
+
+    def _saturated(self, x: Levels, tensor: str, low: float, high: float, extra: bool) -> Levels:
         """Clip where uint8's own limits are not those of int8 and of the activation."""
         bottom = 0 if low == -np.inf else round(low / x.scale) + x.zero
         top = 255 if high == np.inf else round(min(high / x.scale, 255)) + x.zero
@@ -211,6 +275,8 @@ class _Lowering:
         if inner is None:
             return None
         inputs = [inner.name, *(self._float(i) if i else "" for i in node.input[1:])]
+        if source in self.origin:
+            self.origin[tensor] = self.origin[source]
         y = self.writer.node(
             node.op_type, inputs, f"{tensor}_u8", node_name(node), **attributes(node)
         )
@@ -252,6 +318,8 @@ class _Lowering:
         constant = self.index.constant_int8(tensor)
         if tensor in self.levels:
             self._note_rounding(tensor)
+            if tensor in self.origin:
+                self.read_in_float.add(self.origin[tensor])
             self.floats[tensor] = self.writer.dequantise(self.levels[tensor], tensor, tensor)
         elif constant is not None:
             self.floats[tensor] = self.writer.constant(tensor, constant.real())
@@ -295,6 +363,15 @@ class _Lowering:
             )
         return node.op_type in (*_WEIGHTED, "Add") and reader.op_type in ("Relu", "Clip")
 
+    def _is_constant(self, node: onnx.NodeProto) -> bool:
+        tensor = node.output[0]
+        quantised_constant = node.op_type == Q_OP and self.index.array(node.input[0]) is not None
+        return (
+            quantised_constant
+            or self.index.array(tensor) is not None
+            or self.index.constant_int8(tensor) is not None
+        )
+
     def _is_read_by_dq_only(self, node: onnx.NodeProto) -> bool:
         readers = self.index.consumers.get(node.output[0], [])
         return node.output[0] not in self.index.outputs and all(map(self._taken_over, readers))
@@ -315,6 +392,8 @@ class _Lowering:
             return "ONNX Runtime has no integer transposed convolution of this stride and kernel"
         if self.demands[node.output[0]].exact:
             return "its float result is read up to a network output, so it is not rounded"
+        if node_name(node) in self.keep_float:
+            return "small, and its result is read in float, so it is not rounded"
         return "no calibrated maximum of its result, so no step to round it to"
 
     def _note_rounding(self, tensor: str) -> None:

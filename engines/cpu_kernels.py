@@ -84,22 +84,21 @@ class KernelWriter:
         if low <= 0 and high >= 255:
             return x
         bounds = [self.constant(f"u8_{v}", np.uint8(v)) for v in (max(low, 0), min(high, 255))]
-        return Levels(self.node("Clip", [x.name, *bounds], f"{x.name}_clip", source), x.scale, x.zero)
+        return Levels(
+            self.node("Clip", [x.name, *bounds], f"{x.name}_clip", source), x.scale, x.zero
+        )
 
     def convolution(
         self, x: Levels, weight: ConstantInt8, bias: np.ndarray | None, out: Levels, source: str,
         **attributes,
-    ) -> Levels | None:  # fmt: skip
-        """QLinearConv with output name, scale and zero of `out`; None if the bias overflows."""
-        steps = _per_channel(weight, 0)
-        levels = None if bias is None else _bias_levels(bias, x.scale, steps)
-        if bias is not None and levels is None:
-            return None
+    ) -> Levels:  # fmt: skip
+        """QLinearConv with output name, scale and zero of `out`."""
+        weights, steps, levels = _fit_bias(weight, 0, bias, x.scale)
         stem = out.name
         inputs = [
             x.name,
             *self._scale_zero(x.scale, x.zero),
-            self.constant(f"{stem}_weight", weight.levels),
+            self.constant(f"{stem}_weight", weights),
             self.constant(f"{stem}_steps", steps),
             self.constant(f"{stem}_zeros", np.zeros(len(steps), np.int8)),
             *self._scale_zero(out.scale, out.zero),
@@ -111,17 +110,14 @@ class KernelWriter:
 
     def gemm(
         self, x: Levels, weight: ConstantInt8, bias: np.ndarray | None, out: Levels | str, source: str
-    ) -> Levels | str | None:  # fmt: skip
+    ) -> Levels | str:  # fmt: skip
         """QGemm of x (M, K) with weight (K, N); float result when `out` is only a name."""
-        steps = _per_channel(weight, 1)
-        levels = None if bias is None else _bias_levels(bias.reshape(-1), x.scale, steps)
-        if bias is not None and levels is None:
-            return None
+        weights, steps, levels = _fit_bias(weight, 1, bias, x.scale)
         stem = out if isinstance(out, str) else out.name
         inputs = [
             x.name,
             *self._scale_zero(x.scale, x.zero),
-            self.constant(f"{stem}_weight", np.ascontiguousarray(weight.levels)),
+            self.constant(f"{stem}_weight", weights),
             self.constant(f"{stem}_steps", steps),
             self.constant(f"{stem}_zeros", np.zeros(len(steps), np.int8)),
             "" if levels is None else self.constant(f"{stem}_bias", levels),
@@ -169,7 +165,25 @@ def _per_channel(weight: ConstantInt8, axis: int) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(weight.scale.astype(np.float32), (count,)))
 
 
-def _bias_levels(bias: np.ndarray, scale: float, steps: np.ndarray) -> np.ndarray | None:
-    """Bias in units of the accumulator; its rounding is half an accumulator step."""
-    levels = np.rint(bias.astype(np.float64) / (np.float64(scale) * steps.astype(np.float64)))
-    return levels.astype(np.int32) if np.abs(levels).max(initial=0) < _BIAS_LIMIT else None
+def _fit_bias(
+    weight: ConstantInt8, axis: int, bias: np.ndarray | None, scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Levels, steps per channel along `axis`, and the bias in units of the accumulator, int32.
+
+    A channel that calibration found dead has a step near zero, and its bias would overflow: such a
+    channel gets the smallest step at which the bias fits. Its weights, rounded anew, change the
+    result by less than inputs * 127 / 2**31 of the bias.
+    """
+    steps = _per_channel(weight, axis)
+    levels = weight.levels
+    if bias is None:
+        return np.ascontiguousarray(levels), steps, None
+    bias = np.broadcast_to(bias.reshape(-1), steps.shape).astype(np.float64)
+    smallest = np.abs(bias) / (_BIAS_LIMIT * np.float64(scale))
+    grown = np.maximum(steps, smallest).astype(np.float32)
+    if (grown > steps).any():
+        shape = [-1 if i == axis else 1 for i in range(levels.ndim)]
+        ratio = (steps.astype(np.float64) / np.maximum(grown, 1e-45)).reshape(shape)
+        levels = np.rint(levels * ratio).astype(np.int8)
+    units = np.rint(bias / (np.float64(scale) * np.maximum(grown.astype(np.float64), 1e-300)))
+    return np.ascontiguousarray(levels), grown, units.astype(np.int32)

@@ -75,6 +75,8 @@ class GraphIndex:
 
     def array(self, tensor: str) -> np.ndarray | None:
         """The value of an initializer or Constant node, None for anything else."""
+        while self.op(tensor) == "Identity":  # exporters share equal constants that way
+            tensor = self.producer[tensor].input[0]
         if tensor not in self._arrays:
             if tensor in self.initializer:
                 self._arrays[tensor] = numpy_helper.to_array(self.initializer[tensor])

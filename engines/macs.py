@@ -80,6 +80,6 @@ def _is_constant(tensor: str, index: GraphIndex) -> bool:
 
 
 def _is_dequantised(tensor: str, index: GraphIndex) -> bool:
-    while index.op(tensor) in ("Transpose", "Identity", "Reshape", "Unsqueeze"):
+    while index.op(tensor) in ("Transpose", "Identity", "Reshape", "Unsqueeze", "Cast"):
         tensor = index.producer[tensor].input[0]
     return index.op(tensor) == DQ_OP
