@@ -62,8 +62,8 @@ class DataSet:
         )
 
     def origin(self, checkpoint: str, score: str) -> Origin:
-        """Where the official weights are: the name of the run in the model zoo, and its score."""
-        return Origin(SOURCE, LICENCE, f"{checkpoint}.pt", f"{self.score} {score}")
+        """Where the official weights are: the file of the model zoo, and its score."""
+        return Origin(SOURCE, LICENCE, checkpoint, f"{self.score} {score}")
 
 
 CULANE = DataSet("culane", (590, 1640), (288, 800), 4, 4, 20, 18, 0, 1, Metric.CULANE, "CULane F1")

@@ -174,7 +174,7 @@ def _model(
     )
 
 
-def _official(depth: int, data: str, run: str, score: str) -> LaneModel:
+def _official(depth: int, data: str, score: str) -> LaneModel:
     data_set = DATA_SETS[data]
     tusimple = data_set.metric is Metric.TUSIMPLE
     height = data_set.frame_hw[0]
@@ -193,7 +193,7 @@ def _official(depth: int, data: str, run: str, score: str) -> LaneModel:
         decoder,
         partial(BezierLaneNet, depth),
         data_set.metric,
-        data_set.origin(f"resnet{depth}_{run}", score),
+        data_set.origin(f"resnet{depth}_bezierlanenet_{data}-aug1b_20211109.pt", score),
     )
 
 
@@ -212,10 +212,10 @@ MODELS = (
         Metric.CULANE,
         Origin("trt_lane, training/", "Apache-2.0"),
     ),
-    _official(18, "culane", "bezierlanenet_culane-aug2", "73.67"),
-    _official(34, "culane", "bezierlanenet_culane-aug2", "75.57"),
-    _official(18, "tusimple", "bezierlanenet_tusimple-aug2", "95.41"),
-    _official(34, "tusimple", "bezierlanenet_tusimple-aug1b", "95.65"),
-    _official(18, "llamas", "bezierlanenet-aug2_llamas", "95.52"),
-    _official(34, "llamas", "bezierlanenet-aug2_llamas", "96.11"),
+    _official(18, "culane", "73.67"),
+    _official(34, "culane", "75.57"),
+    _official(18, "tusimple", "95.41"),
+    _official(34, "tusimple", "95.65"),
+    _official(18, "llamas", "95.52"),
+    _official(34, "llamas", "96.11"),
 )

@@ -25,7 +25,7 @@ DEMO_DECODER = Segmentation(
 )
 
 
-def _official(data: str, score: str) -> LaneModel:
+def _official(data: str, score: str, checkpoint: str) -> LaneModel:
     data_set = DATA_SETS[data]
     return LaneModel(
         name=f"erfnet.{data}",
@@ -34,7 +34,7 @@ def _official(data: str, score: str) -> LaneModel:
         decoder=data_set.segmentation,
         network=partial(ERFNet, data_set.input_hw, data_set.lanes),
         metric=data_set.metric,
-        origin=data_set.origin(f"erfnet_baseline_{data}", score),
+        origin=data_set.origin(checkpoint, score),
         training_only=TRAINING_ONLY,
     )
 
@@ -48,7 +48,7 @@ MODELS = (
         network=partial(ERFNet, DEMO_IMAGE.input_hw, DEMO_DECODER.lanes, widths=(16, 32, 64)),
         origin=Origin("trt_lane, training/", "Apache-2.0"),
     ),
-    _official("culane", "73.49"),
-    _official("tusimple", "96.04"),
-    _official("llamas", "96.13"),
+    _official("culane", "73.49", "erfnet_baseline_culane_20210204.pt"),
+    _official("tusimple", "96.04", "erfnet_baseline_tusimple_20210424.pt"),
+    _official("llamas", "96.13", "erfnet_baseline_llamas_20210625.pt"),
 )

@@ -123,26 +123,21 @@ def resa_erfnet(input_hw: tuple[int, int], lanes: int) -> ERFNet:
     return ERFNet(input_hw, lanes, Resa(CHANNELS, map_hw(input_hw)))
 
 
-# backbone: network, official name, stride, checkpoint keys that inference does not use
+# backbone: network, stride, checkpoint keys that inference does not use
 BACKBONES = {
-    "r18": (partial(resa_resnet, 18), "resnet18", STRIDE, ()),
-    "r34": (partial(resa_resnet, 34), "resnet34", STRIDE, ()),
-    "r50": (partial(resa_resnet, 50), "resnet50", STRIDE, ()),
-    "r101": (partial(resa_resnet, 101), "resnet101", STRIDE, ()),
-    "erfnet": (resa_erfnet, "erfnet", STRIDE, ("encoder.output_conv.",)),
-    "mobilenetv2": (partial(resa_mobilenet, MobileNetV2), "mobilenetv2", MOBILENET_STRIDE, ()),
-    "mobilenetv3": (
-        partial(resa_mobilenet, MobileNetV3Large),
-        "mobilenetv3-large",
-        MOBILENET_STRIDE,
-        (),
-    ),
+    "r18": (partial(resa_resnet, 18), STRIDE, ()),
+    "r34": (partial(resa_resnet, 34), STRIDE, ()),
+    "r50": (partial(resa_resnet, 50), STRIDE, ()),
+    "r101": (partial(resa_resnet, 101), STRIDE, ()),
+    "erfnet": (resa_erfnet, STRIDE, ("encoder.output_conv.",)),
+    "mobilenetv2": (partial(resa_mobilenet, MobileNetV2), MOBILENET_STRIDE, ()),
+    "mobilenetv3": (partial(resa_mobilenet, MobileNetV3Large), MOBILENET_STRIDE, ()),
 }
 
 
-def _model(backbone: str, data: str, score: str) -> LaneModel:
+def _model(backbone: str, data: str, score: str, checkpoint: str) -> LaneModel:
     data_set = DATA_SETS[data]
-    network, official, stride, training_only = BACKBONES[backbone]
+    network, stride, training_only = BACKBONES[backbone]
     height, width = map_hw(data_set.input_hw, stride)
     return LaneModel(
         name=f"resa.{backbone}_{data}",
@@ -151,24 +146,24 @@ def _model(backbone: str, data: str, score: str) -> LaneModel:
         decoder=data_set.segmentation,
         network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
         metric=data_set.metric,
-        origin=data_set.origin(f"{official}_resa_{data}", score),
+        origin=data_set.origin(checkpoint, score),
         training_only=training_only,
     )
 
 
 MODELS = (
-    _model("r18", "culane", "72.90"),
-    _model("r34", "culane", "73.66"),
-    _model("r50", "culane", "74.19"),
-    _model("r101", "culane", "74.04"),
-    _model("erfnet", "culane", "73.32"),
-    _model("mobilenetv2", "culane", "72.36"),
-    _model("mobilenetv3", "culane", "70.61"),
-    _model("r18", "tusimple", "95.24"),
-    _model("r34", "tusimple", "95.15"),
-    _model("r50", "tusimple", "95.50"),
-    _model("r101", "tusimple", "95.56"),
-    _model("erfnet", "tusimple", "95.76"),
-    _model("mobilenetv2", "tusimple", "95.21"),
-    _model("mobilenetv3", "tusimple", "94.99"),
+    _model("r18", "culane", "72.90", "resnet18_resa_culane_20211016.pt"),
+    _model("r34", "culane", "73.66", "resnet34_resa_culane_20211016.pt"),
+    _model("r50", "culane", "74.19", "resnet50_resa_culane_20211016.pt"),
+    _model("r101", "culane", "74.04", "resnet101_resa_culane_20211016.pt"),
+    _model("erfnet", "culane", "73.32", "erfnet_resa_culane.pt"),
+    _model("mobilenetv2", "culane", "72.36", "mobilenetv2_resa_culane_20220209.pt"),
+    _model("mobilenetv3", "culane", "70.61", "mobilenetv3-large_resa_culane_20220209.pt"),
+    _model("r18", "tusimple", "95.24", "resnet18_resa_tusimple_20211019.pt"),
+    _model("r34", "tusimple", "95.15", "resnet34_resa_tusimple_20211019.pt"),
+    _model("r50", "tusimple", "95.50", "resnet50_resa_tusimple_20211019.pt"),
+    _model("r101", "tusimple", "95.56", "resnet101_resa_tusimple_20211019.pt"),
+    _model("erfnet", "tusimple", "95.76", "erfnet_resa_tusimple.pt"),
+    _model("mobilenetv2", "tusimple", "95.21", "mobilenetv2_resa_tusimple_20220209.pt"),
+    _model("mobilenetv3", "tusimple", "94.99", "mobilenetv3-large_resa_tusimple_20220209.pt"),
 )

@@ -155,22 +155,22 @@ def _classifier(lanes: int) -> nn.Sequential:
     return classifier
 
 
-# backbone: network, official name, checkpoint keys that inference does not use. RepVGG's
+# backbone: network, checkpoint keys that inference does not use. RepVGG's
 # checkpoints hold the trunk twice, once as layer0..4, and its ImageNet classifier.
 BACKBONES = {
-    "r18": (partial(SCNNResNet, 18), "resnet18", ()),
-    "r34": (partial(SCNNResNet, 34), "resnet34", ()),
-    "r50": (partial(SCNNResNet, 50), "resnet50", ()),
-    "r101": (partial(SCNNResNet, 101), "resnet101", ()),
-    "vgg16": (SCNNVGG, "vgg16", ()),
-    "erfnet": (scnn_erfnet, "erfnet", ("encoder.output_conv.",)),
-    "repvgg_a1": (SCNNRepVGG, "repvgg-a1", ("encoder.layer", "encoder.encoder.linear.")),
+    "r18": (partial(SCNNResNet, 18), ()),
+    "r34": (partial(SCNNResNet, 34), ()),
+    "r50": (partial(SCNNResNet, 50), ()),
+    "r101": (partial(SCNNResNet, 101), ()),
+    "vgg16": (SCNNVGG, ()),
+    "erfnet": (scnn_erfnet, ("encoder.output_conv.",)),
+    "repvgg_a1": (SCNNRepVGG, ("encoder.layer", "encoder.encoder.linear.")),
 }
 
 
-def _model(backbone: str, data: str, score: str) -> LaneModel:
+def _model(backbone: str, data: str, score: str, checkpoint: str) -> LaneModel:
     data_set = DATA_SETS[data]
-    network, official, training_only = BACKBONES[backbone]
+    network, training_only = BACKBONES[backbone]
     # ERFNet decodes to the input's size, the others stay at 1/8.
     out_hw = data_set.input_hw if backbone == "erfnet" else map_hw(data_set.input_hw)
     return LaneModel(
@@ -180,26 +180,26 @@ def _model(backbone: str, data: str, score: str) -> LaneModel:
         decoder=data_set.segmentation,
         network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
         metric=data_set.metric,
-        origin=data_set.origin(f"{official}_scnn_{data}", score),
+        origin=data_set.origin(checkpoint, score),
         training_only=training_only,
     )
 
 
 MODELS = (
-    _model("r18", "culane", "72.19"),
-    _model("r34", "culane", "72.70"),
-    _model("r50", "culane", "73.03"),
-    _model("r101", "culane", "73.58"),
-    _model("vgg16", "culane", "74.29"),
-    _model("erfnet", "culane", "74.03"),
-    _model("repvgg_a1", "culane", "72.89"),
-    _model("r18", "tusimple", "94.77"),
-    _model("r34", "tusimple", "95.25"),
-    _model("r50", "tusimple", "95.56"),
-    _model("r101", "tusimple", "95.69"),
-    _model("vgg16", "tusimple", "95.17"),
-    _model("erfnet", "tusimple", "96.29"),
-    _model("r34", "llamas", "96.19"),
-    _model("vgg16", "llamas", "96.42"),
-    _model("erfnet", "llamas", "95.94"),
+    _model("r18", "culane", "72.19", "resnet18_scnn_culane_20210222.pt"),
+    _model("r34", "culane", "72.70", "resnet34_scnn_culane_20210220.pt"),
+    _model("r50", "culane", "73.03", "resnet50_scnn_culane_20210311.pt"),
+    _model("r101", "culane", "73.58", "resnet101_scnn_culane_20210314.pt"),
+    _model("vgg16", "culane", "74.29", "vgg16_scnn_culane_20210309.pt"),
+    _model("erfnet", "culane", "74.03", "erfnet_scnn_culane_20210206.pt"),
+    _model("repvgg_a1", "culane", "72.89", "repvgg-a1_scnn_culane_20220112.pt"),
+    _model("r18", "tusimple", "94.77", "resnet18_scnn_tusimple_20210424.pt"),
+    _model("r34", "tusimple", "95.25", "resnet34_scnn_tusimple_20210424.pt"),
+    _model("r50", "tusimple", "95.56", "resnet50_scnn_tusimple_20210217.pt"),
+    _model("r101", "tusimple", "95.69", "resnet101_scnn_tusimple_20210218.pt"),
+    _model("vgg16", "tusimple", "95.17", "vgg16_scnn_tusimple_20210224.pt"),
+    _model("erfnet", "tusimple", "96.29", "erfnet_scnn_tusimple_20210202.pt"),
+    _model("r34", "llamas", "96.19", "resnet34_scnn_llamas_20210625.pt"),
+    _model("vgg16", "llamas", "96.42", "vgg16_scnn_llamas_20210625.pt"),
+    _model("erfnet", "llamas", "95.94", "erfnet_scnn_llamas_20210625.pt"),
 )
