@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from engines.builder_child import Progress, run_builder
 from engines.inspect import (
     optimised_by_onnxruntime,
     table_from_inspector,
@@ -36,10 +31,6 @@ ENGINE_NAMES = {
 }
 LAYERS_NAME, LOG_NAME = "layers.json", "build.log"
 LAYERS_SCHEMA = 1
-_LOG_TAIL = 5
-
-# (what is being done, share done in [0, 1] or None when the builder does not say, seconds so far)
-Progress = Callable[[str, "float | None", float], None]
 
 
 @dataclass(frozen=True)
@@ -110,9 +101,7 @@ def build(
     layers = out_dir / LAYERS_NAME
     write_json(layers, {"schema": LAYERS_SCHEMA, "layers": [r.to_dict() for r in table]})
     seconds = time.monotonic() - start
-    return BuildResult(
-        engine, layers, log, table, version, cuda, capabilities, notes, seconds
-    )
+    return BuildResult(engine, layers, log, table, version, cuda, capabilities, notes, seconds)
 
 
 def read_layers(path: Path) -> list[LayerRecord]:
@@ -124,7 +113,7 @@ def read_layers(path: Path) -> list[LayerRecord]:
                 f"{path} has schema {values['schema']}, expected {LAYERS_SCHEMA}; build again"
             )
         return [LayerRecord.from_dict(v) for v in values["layers"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise TrtLaneError(f"{path} is not a layer table ({error}); build again") from None
 
 
@@ -242,7 +231,7 @@ def _build_tensorrt(
         }
         job_file = Path(folder) / "job.json"
         write_json(job_file, job)
-        done = _run_child(job_file, log, target, progress)
+        done = run_builder(job_file, log, target, progress)
         if target.builder is BuilderKind.TENSORRT_RTX:
             text = log.read_text(encoding="utf-8", errors="replace")
             table = table_from_rtx_log(text, model)
@@ -265,83 +254,3 @@ def _write_target(target: Target, folder: Path) -> Path:
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
-
-
-def _run_child(job: Path, log: Path, target: Target, progress: Progress | None) -> dict:
-    start = time.monotonic()
-    root = Path(__file__).resolve().parent.parent
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engines.builder_process", str(job.resolve())],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    stderr: deque[str] = deque(maxlen=_LOG_TAIL)
-    reader = threading.Thread(target=lambda: stderr.extend(process.stderr), daemon=True)
-    state = _ChildState()
-    listener = threading.Thread(target=state.listen, args=(process.stdout,), daemon=True)
-    reader.start()
-    listener.start()
-    try:
-        while listener.is_alive():
-            # The wait is the ticker: time goes on in the bar while the builder is silent.
-            listener.join(0.2)
-            if progress is not None:
-                progress(state.phase, state.share, time.monotonic() - start)
-        process.wait()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    reader.join(1)
-    if state.done is not None and process.returncode == 0:
-        return state.done
-    if state.error is not None:
-        raise TrtLaneError(state.error)
-    raise TrtLaneError(_post_mortem(process.returncode, log, list(stderr), target))
-
-
-class _ChildState:
-    """The last that the child said; written by one thread, read by another."""
-
-    def __init__(self) -> None:
-        self.phase = "starting the builder"
-        self.share: float | None = None
-        self.done: dict | None = None
-        self.error: str | None = None
-
-    def listen(self, stream: object) -> None:
-        for line in stream:
-            with suppress(ValueError):  # a builder may print, too
-                message = json.loads(line)
-                if isinstance(message, dict):
-                    self._take(message)
-
-    def _take(self, message: dict) -> None:
-        self.done = message.get("done", self.done)
-        self.error = message.get("error", self.error)
-        if "phase" in message:
-            self.phase = message["phase"]
-            self.share = message["step"] / max(1, message["steps"])
-
-
-def _post_mortem(code: int, log: Path, stderr: list[str], target: Target) -> str:
-    if code < 0:
-        try:
-            how = f"was killed by {signal.Signals(-code).name}"
-        except ValueError:
-            how = f"was killed by signal {-code}"
-    else:
-        how = f"exited with status {code}"
-    tail = stderr
-    if log.is_file():
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        bad = [x for x in lines if x.startswith(("[ERROR]", "[INTERNAL_ERROR]"))]
-        tail = (bad or lines)[-_LOG_TAIL:] or stderr
-    last = " | ".join(line.strip() for line in tail) or "nothing"
-    return (
-        f"the builder of {target.name} {how}; it last said: {last}. The whole log is {log}; "
-        "run python -m engines lint on the ONNX, and free memory if it was killed"
-    )

@@ -1,4 +1,4 @@
-"""All that differs between TensorRT 10.3 to 11.x and TensorRT-RTX; no version is tested elsewhere."""
+"""All that differs between TensorRT 10.3 to 11.x and TensorRT-RTX, in one place."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def set_compute_capabilities(trt: Any, config: Any, capabilities: tuple[int, ...
 
 
 def inspector_io(report: dict) -> list:
-    """Input and output tensors of an inspector's JSON: `Bindings` in 10.x, `I/O Tensors` in 11.x."""
+    """Inputs and outputs in an inspector's JSON: `Bindings` in 10.x, `I/O Tensors` in 11.x."""
     for key in ("I/O Tensors", "Bindings"):
         if key in report:
             return report[key]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
+from engines.cpu_units import WEIGHTED, has_integer_inputs
 from engines.graph_index import Q_OP, GraphIndex, attributes
 
 # Operators that move values and compute nothing: quantisation commutes with them.
@@ -20,8 +21,8 @@ class Demand:
 
     Attributes:
         steps: the steps at which quantisers read it, directly or behind moves.
-        exact: whether it reaches an output of the graph without being quantised on the way, so that
-            rounding it to 8 bits would round the network's answer.
+        exact: whether a layer kept in float reads it, or it reaches an output of the graph without
+            being quantised on the way: rounding it to 8 bits would round the network's answer.
         never_negative: it is the result of a ReLU or the like.
         signed: a reader needs it with room for negative values (a concat with a signed operand).
     """
@@ -91,6 +92,9 @@ def _pull(node: onnx.NodeProto, index: GraphIndex, demands: dict[str, Demand]) -
     outs = [demands[t] for t in node.output if t]
     if node.op_type in ("Shape", "Size"):
         return  # they read no value
+    if node.op_type in WEIGHTED and not has_integer_inputs(node, index):
+        # A recipe that keeps a layer in float wants it to read floats.
+        demands[node.input[0]].exact = True
     passing = node.input if node.op_type == "Concat" else node.input[:1] if is_move(node) else ()
     for tensor in node.input:
         wanted = demands[tensor]

@@ -18,11 +18,12 @@ from onnx import TensorProto, helper
 from engines.cpu_demand import clip_bounds, find_demands, is_move
 from engines.cpu_kernels import MS_DOMAIN, KernelWriter, Levels
 from engines.cpu_layers import LayerWriter
+from engines.cpu_steps import StepChooser
+from engines.cpu_units import WEIGHTED, has_integer_inputs, is_pair, unit_of, waits_for_reader
 from engines.graph_index import DQ_OP, Q_OP, GraphIndex, attributes, node_name
 from engines.macs import count_macs
 from trt_lane.errors import TrtLaneError
 
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Layers whose rounded result would be read in float stay in float themselves while all of them
 # together are at most this share of the work.
 _FLOAT_BUDGET = 0.01
@@ -103,6 +104,7 @@ class _Lowering:
         self.demands = find_demands(index)
         self.writer = KernelWriter()
         self.layers = LayerWriter(index, self.writer)
+        self.steps = StepChooser(index, self.demands, maxima)
         self.levels: dict[str, Levels] = {}
         self.quantised: dict[tuple[str, float], Levels] = {}
         self.floats = {i.name: i.name for i in index.model.graph.input}
@@ -113,7 +115,7 @@ class _Lowering:
         for node in self.index.nodes:
             if self._is_constant(node):
                 continue
-            if not self._is_deferred(node):
+            if not waits_for_reader(node, self.index):
                 self._visit(node)
         source = self.index.model.graph
         for output in source.output:
@@ -138,7 +140,7 @@ class _Lowering:
         tensor = node.output[0]
         if node.op_type == Q_OP and self._is_read_by_dq_only(node):
             return
-        if node.op_type == DQ_OP and self._taken_over(node):
+        if node.op_type == DQ_OP and is_pair(node, self.index):
             quantiser = self.index.producer[node.input[0]]
             scale = self.index.activation_scale(quantiser)
             self.levels[tensor] = self._at_step(quantiser.input[0], scale)
@@ -154,19 +156,19 @@ class _Lowering:
             return self._moved(node)
         if node.op_type == "Concat":
             return self._concatenated(node)
-        base, activation = self._unit(node)
-        if base.op_type not in (*_WEIGHTED, "Add"):
+        base, activation = unit_of(node, self.index)
+        if base.op_type not in (*WEIGHTED, "Add"):
             return None
         return self._computed(base, activation)
 
     def _as_float(self, node: onnx.NodeProto) -> None:
-        base, activation = self._unit(node)
+        base, activation = unit_of(node, self.index)
         tensor = base.output[0]
-        made = self.layers.float_result(base, self.levels) if base.op_type in _WEIGHTED else None
+        made = self.layers.float_result(base, self.levels) if base.op_type in WEIGHTED else None
         if made is None and base.op_type == "Add":
             made = self._biased_matmul(base)
         if made is None:
-            if self._has_integer_inputs(base):
+            if has_integer_inputs(base, self.index):
                 self.in_float[node_name(base)] = self._reason(base)
             if base.op_type in ("Shape", "Size") and base.input[0] in self.levels:
                 inputs = [self.levels[base.input[0]].name]
@@ -193,7 +195,7 @@ class _Lowering:
             return None
         if node_name(base) in self.keep_float:
             return None
-        step, zero, extra = self._step(tensor)
+        step, zero, extra = self.steps.choose(tensor)
         if step is None:
             return None
         out = Levels(f"{tensor}_u8", step, zero)
@@ -203,50 +205,9 @@ class _Lowering:
             found = self.layers.integer_result(base, self.levels, out)
         if found is None:
             return None
-        if base.op_type in _WEIGHTED:
+        if base.op_type in WEIGHTED:
             self.origin[tensor] = node_name(base)
         return self._saturated(found, tensor, low, high, extra)
-
-    def _step(self, tensor: str) -> tuple[float | None, int, bool]:
-        """Step and zero of its integer form, and whether that step is one we added."""
-        wanted = self.demands[tensor]
-        if len(wanted.steps) == 1:
-            return next(iter(wanted.steps)), wanted.zero, False
-        largest = self.maxima.get(tensor, np.inf)
-        low, high = (0.0 if wanted.never_negative else -largest), largest
-        if not wanted.steps and self.index.sole_reader(tensor):
-            reader = self.index.consumers[tensor][0]
-            least, most = self._range_that_matters(tensor, reader)
-            low, high = max(low, least), min(high, most)
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            return None, 0, False
-        step = float(np.float32((high - low) / 255))
-        return step, int(np.clip(round(-low / step), 0, 255)), True
-
-    def _range_that_matters(self, tensor: str, adder: onnx.NodeProto) -> tuple[float, float]:
-        """Outside of it, the quantiser behind the addition clips the sum whatever its value is."""
-        everything = (-np.inf, np.inf)
-        if adder.op_type != "Add":
-            return everything
-        total = adder.output[0]
-        clipped_below = False
-        if self._is_deferred(adder):
-            activation = self.index.consumers[total][0]
-            total = activation.output[0]
-            clipped_below = clip_bounds(activation, self.index)[0] >= 0
-        other = next((i for i in adder.input if i != tensor), None)
-        if other is None or self.demands[total].exact or len(self.demands[total].steps) != 1:
-            return everything
-        if any(r.op_type != Q_OP for r in self.index.consumers.get(total, ())):
-            return everything
-        if self.index.op(other) != DQ_OP or not self._taken_over(self.index.producer[other]):
-            return everything
-        quantiser = self.index.producer[self.index.producer[other].input[0]]
-        step = self.index.activation_scale(quantiser)
-        out = next(iter(self.demands[total].steps))
-        least = 0.0 if self.demands[quantiser.input[0]].never_negative else -128 * step
-        bottom = 0.0 if clipped_below else -128.5 * out
-        return bottom - 127 * step, 127.5 * out - least
 
     def _saturated(self, x: Levels, tensor: str, low: float, high: float, extra: bool) -> Levels:
         """Clip where uint8's own limits are not those of int8 and of the activation."""
@@ -336,32 +297,13 @@ class _Lowering:
             bias = self.index.array(other)
             if bias is None or bias.ndim != 1 or self.index.op(tensor) != "MatMul":
                 continue
-            if self._is_deferred(self.index.producer[tensor]):
+            if waits_for_reader(self.index.producer[tensor], self.index):
                 return self.layers.float_result(
                     self.index.producer[tensor], self.levels, bias, node.output[0]
                 )
         return None
 
     # -- questions ----------------------------------------------------------------------------
-
-    def _unit(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto | None]:
-        """(node that computes, activation behind it or None)."""
-        if node.op_type in ("Relu", "Clip") and node.input[0] in self.index.producer:
-            base = self.index.producer[node.input[0]]
-            if self._is_deferred(base):
-                return base, node
-        return node, None
-
-    def _is_deferred(self, node: onnx.NodeProto) -> bool:
-        """Whether the node is made together with its only reader."""
-        if len(node.output) != 1 or not self.index.sole_reader(node.output[0]):
-            return False
-        reader = self.index.consumers[node.output[0]][0]
-        if node.op_type == "MatMul" and reader.op_type == "Add":
-            return self.layers.has_integer_inputs(node) and any(
-                (v := self.index.array(i)) is not None and v.ndim == 1 for i in reader.input
-            )
-        return node.op_type in (*_WEIGHTED, "Add") and reader.op_type in ("Relu", "Clip")
 
     def _is_constant(self, node: onnx.NodeProto) -> bool:
         tensor = node.output[0]
@@ -374,24 +316,15 @@ class _Lowering:
 
     def _is_read_by_dq_only(self, node: onnx.NodeProto) -> bool:
         readers = self.index.consumers.get(node.output[0], [])
-        return node.output[0] not in self.index.outputs and all(map(self._taken_over, readers))
-
-    def _taken_over(self, node: onnx.NodeProto) -> bool:
-        """Whether a DQ belongs to a symmetric per-tensor pair with equal steps."""
-        quantiser = self.index.producer.get(node.input[0])
-        if node.op_type != DQ_OP or quantiser is None or quantiser.op_type != Q_OP:
-            return False
-        step = self.index.activation_scale(quantiser)
-        return step is not None and step == self.index.activation_scale(node)
-
-    def _has_integer_inputs(self, node: onnx.NodeProto) -> bool:
-        return node.op_type in _WEIGHTED and self.layers.has_integer_inputs(node)
+        return node.output[0] not in self.index.outputs and all(
+            is_pair(r, self.index) for r in readers
+        )
 
     def _reason(self, node: onnx.NodeProto) -> str:
         if node.op_type == "ConvTranspose":
             return "ONNX Runtime has no integer transposed convolution of this stride and kernel"
         if self.demands[node.output[0]].exact:
-            return "its float result is read up to a network output, so it is not rounded"
+            return "its float result is read up to a network output or a float layer: not rounded"
         if node_name(node) in self.keep_float:
             return "small, and its result is read in float, so it is not rounded"
         return "no calibrated maximum of its result, so no step to round it to"

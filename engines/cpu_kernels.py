@@ -109,8 +109,13 @@ class KernelWriter:
         return Levels(y, out.scale, out.zero)
 
     def gemm(
-        self, x: Levels, weight: ConstantInt8, bias: np.ndarray | None, out: Levels | str, source: str
-    ) -> Levels | str:  # fmt: skip
+        self,
+        x: Levels,
+        weight: ConstantInt8,
+        bias: np.ndarray | None,
+        out: Levels | str,
+        source: str,
+    ) -> Levels | str:
         """QGemm of x (M, K) with weight (K, N); float result when `out` is only a name."""
         weights, steps, levels = _fit_bias(weight, 1, bias, x.scale)
         stem = out if isinstance(out, str) else out.name

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from engines.cpu_kernels import KernelWriter, Levels
+from engines.cpu_units import has_integer_inputs
 from engines.graph_index import ConstantInt8, GraphIndex, attributes, node_name
 
 
@@ -17,13 +18,6 @@ class LayerWriter:
     def __init__(self, index: GraphIndex, writer: KernelWriter) -> None:
         self.index = index
         self.writer = writer
-
-    def has_integer_inputs(self, node: onnx.NodeProto) -> bool:
-        """Whether the node multiplies a dequantised activation with dequantised constant weights."""
-        return (
-            self.index.constant_int8(node.input[1]) is not None
-            and self.index.op(node.input[0]) == "DequantizeLinear"
-        )
 
     def integer_result(
         self, node: onnx.NodeProto, levels: Mapping[str, Levels], out: Levels
@@ -50,7 +44,7 @@ class LayerWriter:
         bias: np.ndarray | None = None,
         output: str | None = None,
     ) -> str | None:
-        """Kernel that multiplies integers and gives float, without rounding; None if there is none."""
+        """Kernel that multiplies integers and gives unrounded floats; None if there is none."""
         operands = self._operands(node, levels)
         if operands is None:
             return None
@@ -66,11 +60,9 @@ class LayerWriter:
     def _operands(
         self, node: onnx.NodeProto, levels: Mapping[str, Levels]
     ) -> tuple[Levels, ConstantInt8, np.ndarray | None] | None:
+        if not has_integer_inputs(node, self.index) or node.input[0] not in levels:
+            return None
         weight = self.index.constant_int8(node.input[1])
-        if weight is None or self.index.op(node.input[0]) != "DequantizeLinear":
-            return None
-        if node.input[0] not in levels:
-            return None
         bias = None
         if len(node.input) > 2 and node.input[2]:
             bias = self.index.array(node.input[2])

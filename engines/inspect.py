@@ -1,4 +1,4 @@
-"""Builder reports to one layer table: TensorRT-RTX's build log, TensorRT's inspector, ONNX Runtime."""
+"""Builders' reports to one layer table: RTX's build log, TensorRT's inspector, ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -183,9 +183,7 @@ def format_table(table: list[LayerRecord], everything: bool = False) -> str:
 
 def coverage_line(found: Coverage) -> str:
     """The audit in one line, with the exceptions counted."""
-    line = (
-        f"INT8: {found.share:.1%} of {found.total_macs / 1e9:.3f} G convolution and linear MACs"
-    )
+    line = f"INT8: {found.share:.1%} of {found.total_macs / 1e9:.3f} G convolution and linear MACs"
     if found.not_int8:
         first, reason = found.not_int8[0]
         line += f"; {len(found.not_int8)} layers in float, first {first}: {reason}"

@@ -160,4 +160,6 @@ def _reason(node: NodeMacs, layer: RawLayer) -> str:
     precision = layer.inputs[0] if layer.inputs else "float"
     if not node.quantised:
         return "the ONNX has no Q/DQ at its inputs: the recipe or export keeps it in float"
-    return f"quantised in the ONNX, but the builder runs this {node.op} ({layer.kind}) in {precision}"
+    return (
+        f"quantised in the ONNX, but the builder runs this {node.op} ({layer.kind}) in {precision}"
+    )

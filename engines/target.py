@@ -10,6 +10,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
+from trt_lane.artifact import version_numbers
 from trt_lane.errors import TrtLaneError
 
 if sys.version_info >= (3, 11):
@@ -70,29 +71,14 @@ class Target:
             )
         object.__setattr__(self, "compute_capabilities", capabilities)
         versions = tuple(self.version_range)
-        if len(versions) != 2 or parse_version(versions[0]) >= parse_version(versions[1]):
+        if len(versions) != 2 or version_numbers(versions[0]) >= version_numbers(versions[1]):
             raise ValueError(f"version_range is {versions}; expected [first, first not accepted]")
         object.__setattr__(self, "version_range", versions)
 
     def accepts(self, version: str) -> bool:
         """Whether a builder of that version may build for this target."""
-        low, high = map(parse_version, self.version_range)
-        return low <= parse_version(version) < high
-
-
-def parse_version(text: str) -> tuple[int, ...]:
-    """ "10.3.0.26" -> (10, 3, 0, 26); a suffix that is no number ends it."""
-    numbers = []
-    for part in str(text).split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    if not numbers:
-        raise ValueError(f"{text!r} is no version; expected numbers like 10.3")
-    return tuple(numbers)
+        low, high = map(version_numbers, self.version_range)
+        return low <= version_numbers(version) < high
 
 
 def list_targets() -> list[str]:
@@ -149,4 +135,8 @@ def gpu_is_visible() -> bool:
     except OSError:
         return False
     count = ctypes.c_int(0)
-    return not driver.cuInit(0) and not driver.cuDeviceGetCount(ctypes.byref(count)) and count.value > 0
+    return (
+        not driver.cuInit(0)
+        and not driver.cuDeviceGetCount(ctypes.byref(count))
+        and count.value > 0
+    )

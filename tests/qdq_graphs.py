@@ -1,4 +1,4 @@
-"""Small random-weight networks as float and as TensorRT-style Q/DQ ONNX graphs, made without torch."""
+"""Small random-weight networks as float and as TensorRT-style Q/DQ ONNX, made without torch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,16 @@ class GraphMaker:
         )
 
     def conv(
-        self, x: str, name: str, cin: int, cout: int, k: int, stride=1, relu=False, groups=1, pad=None
+        self,
+        x: str,
+        name: str,
+        cin: int,
+        cout: int,
+        k: int,
+        stride=1,
+        relu=False,
+        groups=1,
+        pad=None,
     ) -> str:
         std = np.sqrt(2 / (cin // groups * k * k))
         w = self.rng.standard_normal((cout, cin // groups, k, k)) * std
@@ -78,7 +87,13 @@ class GraphMaker:
         inputs = [self.activation(x), self.weight(f"{name}_w", w, 0), self.constant(f"{name}_b", b)]
         pad = k // 2 if pad is None else pad
         y = self.node(
-            "Conv", inputs, name, kernel_shape=[k, k], strides=[stride] * 2, pads=[pad] * 4, group=groups
+            "Conv",
+            inputs,
+            name,
+            kernel_shape=[k, k],
+            strides=[stride] * 2,
+            pads=[pad] * 4,
+            group=groups,
         )
         return self.node("Relu", [y], f"{name}_relu") if relu else y
 
@@ -131,9 +146,7 @@ def resnet(
 ) -> onnx.ModelProto:
     """ResNet stem, residual stages, and UFLD's kind of head: 1x1 convolution, two Gemms."""
     x = maker.conv("image", "stem", 3, width, 7, 2, relu=True)
-    x = maker.node(
-        "MaxPool", [x], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]
-    )
+    x = maker.node("MaxPool", [x], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     cin = width
     for stage, count in enumerate(blocks):
         cout = width << stage
@@ -172,7 +185,7 @@ def transformer(maker: GraphMaker, tokens=24, dim=16) -> onnx.ModelProto:
 
 
 def segmentation(maker: GraphMaker, hw=(16, 32), width=8) -> onnx.ModelProto:
-    """Encoder, depthwise and grouped convolutions, concat, transposed convolution, resize, sigmoid."""
+    """Depthwise and pointwise convolutions, concat, transposed convolution, sigmoid."""
     x = maker.conv("image", "c1", 3, width, 3, 2, relu=True)
     a = maker.conv(x, "dw", width, width, 3, groups=width, relu=True)
     b = maker.conv(x, "pw", width, width, 1, relu=True)
@@ -198,8 +211,10 @@ class Pair:
     image: np.ndarray
 
 
-def pair(network: Callable[..., onnx.ModelProto], seed: int = 0, dtype=np.float32, **kwargs) -> Pair:
-    """Make the network in float, calibrate max-range steps on three images, write its Q/DQ twin."""
+def pair(
+    network: Callable[..., onnx.ModelProto], seed: int = 0, dtype=np.float32, **kwargs
+) -> Pair:
+    """The network in float, max-range steps of three images, and its Q/DQ twin."""
     float_model = network(GraphMaker(seed=seed), **kwargs)
     shape = [d.dim_value for d in float_model.graph.input[0].type.tensor_type.shape.dim]
     rng = np.random.default_rng(seed + 1)
@@ -242,5 +257,5 @@ def run(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
 
 
 def simulate(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
-    """Every Q and DQ in float as written; ONNX Runtime's own fusions overflow biases of dead channels."""
+    """Every Q and DQ in float: ONNX Runtime's own fusions overflow dead channels' biases."""
     return ort_session(model, simulate=True).run(None, {model.graph.input[0].name: image})[0]

@@ -1,4 +1,4 @@
-"""A whole CPU artifact of a tiny row-anchor network, made without torch in a fraction of a second."""
+"""A whole CPU artifact of a tiny row-anchor network, made without torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
+from qdq_graphs import GraphMaker, Pair, pair, resnet
+
 from engines.build import build
 from engines.card import KEY, read_card
 from engines.package import package
 from engines.target import load_target
-from onnx import helper, numpy_helper
-from qdq_graphs import GraphMaker, Pair, pair, resnet
 from trt_lane.artifact import EngineArtifact
 from trt_lane.decoders import decoder_to_dict
 from trt_lane.decoders.row_anchor import RowAnchor
@@ -48,7 +49,9 @@ def _network(maker: GraphMaker) -> onnx.ModelProto:
     graph = model.graph
     shape = numpy_helper.from_array(np.int64([1, *DECODER.head_shape]), "head_shape")
     graph.initializer.append(shape)
-    graph.node.append(helper.make_node("Reshape", ["fc2", "head_shape"], ["logits"], name="to_head"))
+    graph.node.append(
+        helper.make_node("Reshape", ["fc2", "head_shape"], ["logits"], name="to_head")
+    )
     kind = graph.output[0].type.tensor_type.elem_type
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info("logits", kind, [1, *DECODER.head_shape]))

@@ -198,7 +198,7 @@ class EngineArtifact:
 
 
 def version_numbers(text: str) -> tuple[int, ...]:
-    """ "10.3.0.26" -> (10, 3, 0, 26); it ends before the first part that is no number."""
+    """The numbers of a version, 10.3.0.26 -> (10, 3, 0, 26), up to a part that is none."""
     numbers = []
     for part in str(text).split("."):
         if not part.isdecimal():
@@ -263,7 +263,16 @@ def _sidecar_bytes(values: dict) -> bytes:
 
 def _check_types(artifact: EngineArtifact) -> None:
     expected = {
-        str: ("engine", "model", "input_name", "precision", "target", "runtime", "built_with", "cuda"),
+        str: (
+            "engine",
+            "model",
+            "input_name",
+            "precision",
+            "target",
+            "runtime",
+            "built_with",
+            "cuda",
+        ),
         Mapping: ("decoder", "digests", "info"),
         tuple: ("heads", "compute_capabilities"),
     }

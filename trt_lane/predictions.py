@@ -89,7 +89,9 @@ class _Pictures:
         suffix = ".lanes.png" if lossless else ".lanes.jpg"
         options = [] if lossless else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         _, data = cv2.imencode(suffix[-4:], drawn, options)
-        write_bytes(self.folder / (str(PurePosixPath(name).with_suffix("")) + suffix), data.tobytes())
+        write_bytes(
+            self.folder / (str(PurePosixPath(name).with_suffix("")) + suffix), data.tobytes()
+        )
 
 
 class _Json:

@@ -1,1 +1,4 @@
-"""The sub-commands of `python -m engines`, one file each: NAME, HELP, add_arguments(parser), run(args)."""
+"""The sub-commands of `python -m engines`, one file each.
+
+A command has `NAME`, `HELP`, `add_arguments(parser)` and `run(args) -> status`.
+"""

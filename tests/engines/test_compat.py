@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import pytest
+
 from engines import compat
 from engines.target import BuilderKind, load_target
 from trt_lane.errors import TrtLaneError
@@ -84,5 +85,5 @@ def test_io_tensors_are_found_under_both_names():
 
 def test_a_builder_that_is_not_installed_is_named_with_what_to_do(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
-    with pytest.raises(TrtLaneError, match="JetPack|comes with the system"):
+    with pytest.raises(TrtLaneError, match="comes with the system"):
         compat.load_builder(load_target("local"))

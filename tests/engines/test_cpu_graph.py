@@ -1,10 +1,20 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
+from qdq_graphs import (
+    GraphMaker,
+    pair,
+    resnet,
+    run,
+    segmentation,
+    simulate,
+    tensor_maxima,
+    transformer,
+)
+
 from engines.cpu_graph import lower
 from engines.macs import count_macs
-from onnx import numpy_helper
-from qdq_graphs import GraphMaker, pair, resnet, run, segmentation, simulate, tensor_maxima, transformer
 from trt_lane.errors import TrtLaneError
 
 NETWORKS = [resnet, segmentation, transformer]
@@ -115,6 +125,33 @@ def test_biases_shared_through_identity_nodes_are_found():
     assert kinds(lowered.model).count("QLinearConv") == 3
 
 
+def test_a_layer_kept_in_float_reads_floats():
+    """Layer c without Q/DQ: what b gives it must not be rounded on the way."""
+    found = pair(_chain)
+    graph = found.qdq.graph
+    float_weight = next(i for i in found.float_model.graph.initializer if i.name == "c_w")
+    graph.initializer.append(float_weight)
+    node = next(n for n in graph.node if n.name == "n_c")
+    node.input[0], node.input[1] = "b_relu", "c_w"
+    gone = {"b_relu_q", "b_relu_dq", "c_w_dq"}
+    kept = [n for n in graph.node if not gone & set(n.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
+    lowered = lower(found.qdq, found.maxima)
+    assert not lowered.roundings and "n_b" in lowered.in_float
+    np.testing.assert_allclose(
+        run(lowered.model, found.image), simulate(found.qdq, found.image), atol=0.05
+    )
+
+
+def test_relu6_is_clipped_in_integers():
+    found = pair(_relu6)
+    lowered = lower(found.qdq, found.maxima)
+    assert "Conv" not in kinds(lowered.model)
+    error = simulate(found.qdq, found.image) - run(lowered.model, found.image)
+    assert rms(error) < 0.4 * quantisation_noise(found)
+
+
 def test_a_float_graph_passes_through_unchanged_in_value():
     found = pair(resnet)
     lowered = lower(found.float_model).model
@@ -141,4 +178,14 @@ def _chain(maker: GraphMaker) -> onnx.ModelProto:
     x = maker.conv(x, "c", 8, 4, 1)
     x = maker.node("Reshape", [x, maker.constant("s", np.int64([1, 4 * 6 * 8]))], "flat")
     x = maker.gemm(x, "d", 4 * 6 * 8, 10)
+    return maker.model([1, 3, 12, 16], {x: [1, 10]})
+
+
+def _relu6(maker: GraphMaker) -> onnx.ModelProto:
+    x = maker.conv("image", "a", 3, 8, 3)
+    bounds = [maker.constant("zero", np.float32(0)), maker.constant("top", np.float32(1.5))]
+    x = maker.node("Clip", [x, *bounds], "a6")
+    x = maker.node("GlobalAveragePool", [maker.conv(x, "b", 8, 8, 3, relu=True)], "mean")
+    x = maker.node("Reshape", [x, maker.constant("s", np.int64([1, 8]))], "flat")
+    x = maker.gemm(x, "d", 8, 10)
     return maker.model([1, 3, 12, 16], {x: [1, 10]})

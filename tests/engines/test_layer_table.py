@@ -1,10 +1,11 @@
 import numpy as np
 import onnx
 import pytest
+from qdq_graphs import pair, resnet
+
 from engines.inspect import format_table, table_from_inspector, table_from_rtx_log
 from engines.layer_table import LayerRecord, RawLayer, assign_macs, coverage
 from engines.macs import NodeMacs
-from qdq_graphs import pair, resnet
 from trt_lane.errors import TrtLaneError
 
 
@@ -49,7 +50,9 @@ def test_reasons_tell_the_recipe_from_the_builder():
         layer("a_myl0_1", "deconv", ["FP16"], "a"),
         layer("b_myl0_2", "correlation", ["FP16"], "b"),
     ]
-    found = coverage(assign_macs(layers, [work("a", op="ConvTranspose"), work("b", quantised=False)]))
+    found = coverage(
+        assign_macs(layers, [work("a", op="ConvTranspose"), work("b", quantised=False)])
+    )
     reasons = dict(found.not_int8)
     assert "the builder runs this ConvTranspose (deconv) in FP16" in reasons["a_myl0_1"]
     assert "no Q/DQ" in reasons["b_myl0_2"]
@@ -64,7 +67,12 @@ def test_a_node_that_no_layer_names_counts_as_float():
 def test_attention_is_counted_apart():
     layers = [layer("s_myl0_1", "gemm", ["FP16", "FP16"], "s")]
     found = coverage(assign_macs(layers, [work("s", weighted=False)]))
-    assert (found.total_macs, found.activation_macs, found.share, found.not_int8) == (0, 100, 1.0, ())
+    assert (found.total_macs, found.activation_macs, found.share, found.not_int8) == (
+        0,
+        100,
+        1.0,
+        (),
+    )
 
 
 def test_a_record_survives_json():

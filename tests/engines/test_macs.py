@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from engines.macs import count_macs
 from onnx import TensorProto, helper, numpy_helper
 from qdq_graphs import GraphMaker, pair, resnet, segmentation, transformer
+
+from engines.macs import count_macs
 
 
 def macs_of(model):

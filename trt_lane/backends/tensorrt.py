@@ -64,7 +64,15 @@ class TensorRtBackend:
             return
         self._closed = True
         with self._current():
-            for name in ("_unread", "_heads", "_input", "_context", "_engine", "_runtime", "_stream"):
+            for name in (
+                "_unread",
+                "_heads",
+                "_input",
+                "_context",
+                "_engine",
+                "_runtime",
+                "_stream",
+            ):
                 self.__dict__.pop(name, None)
         self._primary.detach()
 

@@ -1,0 +1,30 @@
+import sys
+
+import pytest
+from tiny_artifact import make_artifact
+
+from trt_lane.artifact import SIDECAR, EngineArtifact, _sidecar_bytes
+from trt_lane.backends import open_backend
+from trt_lane.errors import TrtLaneError
+
+
+@pytest.fixture
+def gpu_artifact(tmp_path):
+    cpu = make_artifact(tmp_path)
+    changes = {"runtime": "tensorrt", "compute_capabilities": [87], "target": "jetson-orin"}
+    (tmp_path / SIDECAR).write_bytes(_sidecar_bytes({**cpu.to_dict(), **changes}))
+    return EngineArtifact.load(tmp_path)
+
+
+def test_a_missing_tensorrt_is_named_with_a_way_on(gpu_artifact, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(TrtLaneError, match=r"needs tensorrt.*TARGET=cpu"):
+        open_backend(gpu_artifact)
+
+
+def test_a_missing_pycuda_is_named_with_a_way_on(gpu_artifact, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", sys)
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    with pytest.raises(TrtLaneError, match=r"pip install pycuda.*TARGET=cpu"):
+        open_backend(gpu_artifact)

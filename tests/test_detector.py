@@ -1,0 +1,142 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_artifact import DECODER, IMAGE, make_artifact
+
+from trt_lane.artifact import EngineArtifact
+from trt_lane.detector import LaneDetector
+from trt_lane.errors import TrtLaneError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_artifact(tmp_path_factory.mktemp("artifact")).folder
+
+
+def frame(height=590, width=1640, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+class FixedHeads:
+    """A backend that answers with given heads."""
+
+    def __init__(self, logits):
+        self.logits = logits
+        self.closed = False
+
+    def infer(self, image):
+        assert image.shape == (1, 3, 32, 96) and image.dtype == np.float32
+        return {"logits": self.logits}
+
+    def close(self):
+        self.closed = True
+
+
+def two_lanes():
+    logits = np.zeros(DECODER.head_shape, np.float32)
+    logits[2, :, 0] = logits[7, :, 1] = 20
+    return logits
+
+
+def test_lanes_come_from_the_decoder_on_the_networks_own_heads(folder):
+    picture = frame()
+    with LaneDetector.load(folder, threads=1) as detector:
+        lanes, heads = detector.detect(picture), detector.heads(picture)
+    np.testing.assert_array_equal(lanes.points, DECODER(**heads).points)
+    assert heads["logits"].shape == DECODER.head_shape and heads["logits"].dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [(590, 1640), (295, 820), (1180, 3280)])
+def test_lanes_are_in_the_frames_own_pixels(folder, size):
+    detector = LaneDetector(EngineArtifact.load(folder), FixedHeads(two_lanes()))
+    lanes = detector.detect(frame(*size))
+    assert lanes.frame_hw == size and len(lanes) == 2
+    expected = np.array([2.5, 7.5]) / 10 * size[1]
+    np.testing.assert_allclose(lanes.points[:, 0, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        lanes.points[0, :, 1], np.array([580, 490, 400, 310]) / 590 * size[0]
+    )
+
+
+def test_another_aspect_ratio_is_refused_stretched_or_cropped(folder):
+    artifact, picture = EngineArtifact.load(folder), frame(720, 1280)
+    with pytest.raises(TrtLaneError, match="1280x720"):
+        LaneDetector(artifact, FixedHeads(two_lanes())).detect(picture)
+    stretched = LaneDetector(artifact, FixedHeads(two_lanes()), "stretch").detect(picture)
+    np.testing.assert_allclose(stretched.points[0, 0], (320, 580 / 590 * 720), rtol=1e-3)
+    cropped = LaneDetector(artifact, FixedHeads(two_lanes()), "crop").detect(picture)
+    assert cropped.frame_hw == stretched.frame_hw == (720, 1280)
+    height = 1280 * 590 / 1640
+    top = (720 - height) * 2 / 3
+    np.testing.assert_allclose(cropped.points[0, 0], (320, top + 580 / 590 * height), atol=1.5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_heads_that_are_not_finite_give_no_lanes(folder, value):
+    logits = two_lanes()
+    logits[0, 0, 0] = value
+    lanes = LaneDetector(EngineArtifact.load(folder), FixedHeads(logits)).detect(frame())
+    assert len(lanes) == 0 and lanes.frame_hw == (590, 1640)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, "frame.jpg", np.zeros((590, 1640), np.uint8), np.zeros((590, 1640, 3), np.float32),
+     np.zeros((590, 1640, 4), np.uint8), np.zeros((0, 0, 3), np.uint8)],
+)  # fmt: skip
+@pytest.mark.parametrize("fit", ["error", "stretch", "crop"])
+def test_what_is_no_frame_is_refused(folder, bad, fit):
+    detector = LaneDetector(EngineArtifact.load(folder), FixedHeads(two_lanes()), fit)
+    with pytest.raises(TrtLaneError):
+        detector.detect(bad)
+
+
+def test_a_closed_detector_says_so_and_closes_its_backend_once(folder):
+    backend = FixedHeads(two_lanes())
+    detector = LaneDetector(EngineArtifact.load(folder), backend)
+    with detector:
+        detector.detect(frame())
+    assert backend.closed
+    detector.close()
+    with pytest.raises(TrtLaneError, match="closed"):
+        detector.detect(frame())
+
+
+def test_unknown_fit_and_impossible_threads_are_refused(folder):
+    with pytest.raises(TrtLaneError, match="error, stretch, crop"):
+        LaneDetector.load(folder, fit="zoom")
+    with pytest.raises(TrtLaneError, match="threads is 0"):
+        LaneDetector.load(folder, threads=0)
+
+
+def test_the_same_frame_gives_the_same_lanes_after_another(folder):
+    with LaneDetector.load(folder, threads=1) as detector:
+        first = detector.detect(frame(seed=1))
+        detector.detect(frame(seed=2))
+        again = detector.detect(frame(seed=1))
+    np.testing.assert_array_equal(first.points, again.points)
+    assert IMAGE.frame_hw == first.frame_hw
+
+
+def test_a_vehicle_loads_neither_torch_nor_onnx_and_stays_small(folder):
+    program = (
+        "import sys, numpy as np\n"
+        "from trt_lane.detector import LaneDetector\n"
+        f"d = LaneDetector.load({str(folder)!r}, threads=1)\n"
+        "d.detect(np.zeros((590, 1640, 3), np.uint8))\n"
+        "print(sorted({'torch', 'onnx', 'tensorrt', 'engines'} & set(sys.modules)))\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(status.partition('VmHWM:')[2].split()[0])\n"
+    )
+    if not sys.platform.startswith("linux"):
+        pytest.skip("memory is read from /proc, which only Linux has")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    loaded, peak_kib = done.stdout.splitlines()
+    assert loaded == "[]"
+    assert int(peak_kib) < 200 * 1024
