@@ -5,6 +5,7 @@ from tiny_artifact import make_artifact, row_anchor_pair
 
 from trt_lane.artifact import SIDECAR, EngineArtifact, _sidecar_bytes
 from trt_lane.backends import open_backend
+from trt_lane.backends.onnxruntime import multiplies_exactly
 from trt_lane.errors import TrtLaneError
 
 
@@ -78,3 +79,11 @@ def test_an_engine_that_is_no_onnx_is_refused(artifact):
     digest = hashlib.sha256(b"not a network").hexdigest()
     with pytest.raises(TrtLaneError, match="cannot load"):
         open_backend(forged(artifact, digests={"engine": digest}))
+
+
+def test_slow_exact_kernels_are_for_x86_without_vnni_only():
+    assert multiplies_exactly("x86_64", "flags: fpu avx512_vnni sse2")
+    assert multiplies_exactly("AMD64", "flags: avx_vnni")
+    assert not multiplies_exactly("x86_64", "flags: fpu avx2")
+    assert not multiplies_exactly("AMD64", "")
+    assert multiplies_exactly("aarch64", "")

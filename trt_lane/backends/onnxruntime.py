@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import numpy as np
 
 from trt_lane.artifact import EngineArtifact
@@ -78,8 +81,28 @@ def _options(onnxruntime: object, threads: int | None) -> object:
     options.log_severity_level = 3  # a vehicle's log is for the vehicle
     # Waiting threads that spin take the cores that decoding and capture need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without VNNI two products of uint8 and int8 overflow 16 bits; this picks kernels that do not.
-    options.add_session_config_entry("session.x64quantprecision", "1")
-    # Memory for the largest step only, and the file's bytes are not kept beside the packed weights.
-    options.enable_cpu_mem_arena = True
+    if not multiplies_exactly(platform.machine(), _cpu_flags()):
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def multiplies_exactly(machine: str, flags: str) -> bool:
+    """Whether the CPU's kernels for uint8 x int8 sum their products without overflow.
+
+    x86 without VNNI adds two products in 16 bits, which saturates; ONNX Runtime has exact kernels
+    for it, three times slower than VNNI, so they are asked for only there.
+
+    Args:
+        machine: platform.machine().
+        flags: text of /proc/cpuinfo, "" where there is none.
+    """
+    if machine.lower() not in ("x86_64", "amd64"):
+        return True
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
