@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from calibrators.observers import BINS, Statistics
 from trt_lane.errors import TrtLaneError
 
-Progress = Callable[[Iterable, str], Iterable]
+Progress = Callable[[Sequence, str], Iterable]
 
 
 class _Magnitudes(fx.Interpreter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import warnings
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from torch.nn.utils import parametrize
 
 from engines.qdq import DOMAIN, resolve_markers
 from engines.typed import to_float_type
+from trt_lane.decoders import decoder_to_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import write_bytes
 from trt_lane.model import LaneModel
 from trt_lane.models._folded import INPUT, fold, heads_of, weighted_module
 from trt_lane.scales import ScaleTable
 
+DESCRIPTION = "trt_lane"  # key of the metadata entry
 OPSET = 19  # the first whose QuantizeLinear takes FP16
 
 
@@ -51,10 +54,30 @@ def export(
     resolve_markers(exported, table)
     exported = to_float_type(exported, float_type, table.maxima if table else {})
     exported.producer_name = "trt_lane"
+    description = exported.metadata_props.add()
+    description.key = DESCRIPTION
+    description.value = json.dumps(describe(model, table, float_type))
     _name_shapes(exported, model, batch)
     onnx.checker.check_model(exported, full_check=float_type == "fp32")
     write_bytes(path, exported.SerializeToString(deterministic=True))
     return exported
+
+
+def describe(model: LaneModel, table: ScaleTable | None, float_type: str) -> dict:
+    """What later stages must know and cannot see in the graph; travels in the ONNX's metadata."""
+    return {
+        "model": model.name,
+        "metric": model.metric.value,
+        "image": model.image.to_dict(),
+        "decoder": decoder_to_dict(model.decoder),
+        "heads": [
+            {"name": h.name, "shape": list(h.shape), "semantics": h.semantics} for h in model.heads
+        ],
+        "float_type": float_type,
+        "recipe": table.info.get("recipe") if table else None,
+        "scales": table.digest() if table else None,
+        "digests": table.digests if table else {},
+    }
 
 
 class _Mark(torch.autograd.Function):

@@ -119,7 +119,14 @@ def _activations_are_per_tensor(graph: Graph) -> Iterator[Finding]:
         if graph.array(node.input[0]) is not None:
             continue
         scale = graph.scale(node)
-        if scale is not None and scale.size != 1:
+        if scale is not None and scale.shape == (1,):
+            yield Finding(
+                "activation-per-tensor",
+                node.name,
+                "scale has shape (1,), which the builder reads as one scale per channel: it fuses "
+                "nothing and runs the layer in float; make the scale a scalar",
+            )
+        elif scale is not None and scale.size != 1:
             yield Finding(
                 "activation-per-tensor",
                 node.name,

@@ -24,6 +24,7 @@ _FIRST_INPUT_OPS = {
     *("Gather", "GatherElements", "GatherND", "Slice", "Expand", "Tile"),
     *("Reshape", "Unsqueeze", "Squeeze", "Pad", "Split"),
 }
+_VIEWS = {"Reshape", "Transpose", "Flatten", "Unsqueeze", "Squeeze"}
 _FP32, _FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
@@ -56,12 +57,33 @@ def fp32_nodes(model: onnx.ModelProto, maxima: dict[str, float]) -> dict[str, st
     """Names of the nodes that must not run in FP16, with the reason."""
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     makers = {o: n for n in model.graph.node for o in n.output}
-    kept: dict[str, str] = {}
+    kept = {name: "head: its numbers are read by the decoder" for name in _head_tails(model.graph)}
     for node in model.graph.node:
         reason = _reason(node, constants, makers, maxima)
         if reason:
             kept[node.name] = reason
     return kept
+
+
+def _head_tails(graph: onnx.GraphProto) -> list[str]:
+    """Nodes from the last weighted layer of every head on.
+
+    Heads hold numbers of very different size (LSTR's curve parameters: 300-fold), which FP16 would
+    round as coarsely as INT8; the layer itself still multiplies INT8.
+    """
+    makers = {o: n for n in graph.node for o in n.output}
+    queue = [output.name for output in graph.output]
+    tail: list[str] = []
+    while queue:
+        node = makers.get(queue.pop())
+        if node is None or node.name in tail:
+            continue
+        if node.op_type in ("Constant", "Shape"):
+            continue
+        tail.append(node.name)
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            queue += list(node.input)
+    return tail
 
 
 def _reason(
@@ -101,6 +123,10 @@ class _Typer:
         self.types: dict[str, int] = {}  # float tensor -> its type
         self.nodes: list[onnx.NodeProto] = []
         self.copies: dict[tuple[str, int], str] = {}
+        self.makers: dict[str, onnx.NodeProto] = {}  # of the typed nodes
+        steps = [n for n in self.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        self.original_scale = {n.name: n.input[1] for n in steps}
+        self.original_data = {n.name: n.input[0] for n in steps}
 
     def run(self) -> None:
         outputs = {o.name for o in self.graph.output}
@@ -111,8 +137,8 @@ class _Typer:
             wanted = _FP32 if node.name in self.kept else _FP16
             self._type_node(node, wanted, outputs)
         del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
+        self.graph.node.extend(_live(self.nodes, outputs))
+        used = {name for node in self.graph.node for name in node.input}
         kept = [i for i in self.graph.initializer if i.name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
@@ -130,6 +156,7 @@ class _Typer:
                 node.input[i] = self._as(name, wanted)
         results = [] if node.op_type == "QuantizeLinear" else self._float_outputs(node)
         self.nodes.append(node)
+        self.makers.update({output: node for output in node.output})
         for i in results:
             name = node.output[i]
             if name in outputs and wanted == _FP16:
@@ -198,13 +225,62 @@ class _Typer:
             if current is None:
                 value = numpy_helper.to_array(self.constants[name]).astype(np.float16)
                 self.graph.initializer.append(numpy_helper.from_array(value, copied))
-            else:
+                self.types[copied] = _FP16
+            elif not (wanted == _FP32 and self._copy_dequantized(name, copied)):
                 self._cast(name, copied, wanted)
             self.copies[key] = copied
         return self.copies[key]
+
+    def _copy_dequantized(self, name: str, copied: str) -> bool:
+        """Make an FP32 twin of a Q/DQ pair, and of the views behind it, for an FP32 layer.
+
+        A cast between DQ and its layer would break the pattern that the builder looks for, and the
+        layer would run in float.
+        """
+        maker = self.makers.get(name)
+        if maker is None or not self._leads_to_dequantize(maker):
+            return False
+        twin = onnx.NodeProto()
+        twin.CopyFrom(maker)
+        twin.name, twin.output[0] = f"{maker.name}_fp32", copied
+        if maker.op_type == "DequantizeLinear":
+            twin.input[1] = self.original_scale[maker.name]
+            quantizer = self.makers.get(maker.input[0])
+            if quantizer is not None:
+                first = onnx.NodeProto()
+                first.CopyFrom(quantizer)
+                first.name, first.output[0] = (
+                    f"{quantizer.name}_fp32",
+                    f"{quantizer.output[0]}_fp32",
+                )
+                first.input[0] = self._as(self.original_data[quantizer.name], _FP32)
+                first.input[1] = twin.input[1]
+                twin.input[0] = first.output[0]
+                if not any(n.name == first.name for n in self.nodes):
+                    self.nodes.append(first)
+        else:
+            twin.input[0] = self._as(maker.input[0], _FP32)
+        self.nodes.append(twin)
+        self.types[copied] = _FP32
+        return True
+
+    def _leads_to_dequantize(self, maker: onnx.NodeProto | None) -> bool:
+        while maker is not None and maker.op_type in _VIEWS:
+            maker = self.makers.get(maker.input[0])
+        return maker is not None and maker.op_type == "DequantizeLinear"
 
     def _cast(self, source: str, target: str, to: int) -> None:
         self.nodes.append(
             helper.make_node("Cast", [source], [target], name=f"{target}_cast", to=to)
         )
         self.types[target] = to
+
+
+def _live(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """Nodes that some output needs, in order."""
+    wanted, live = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            live.append(node)
+    return live[::-1]

@@ -88,9 +88,15 @@ def score_dataset(dataset: Dataset, predictions: Sequence[LaneSet]) -> DatasetSc
         )
     if len(predictions) != len(dataset):
         raise ValueError(f"{len(predictions)} predictions for {len(dataset)} frames")
-    labels = (dataset.label(index) for index in range(len(dataset)))
+    return score_labels(dataset.metric, list(dataset.labels()), predictions)
+
+
+def score_labels(
+    metric: Metric, labels: Sequence[Label], predictions: Sequence[LaneSet]
+) -> DatasetScore:
+    """Score predictions against labels in the same order; unlabelled frames are left out."""
     labelled = [(lb, p) for lb, p in zip(labels, predictions, strict=True) if lb.lanes is not None]
-    if dataset.metric is Metric.TUSIMPLE:
+    if metric is Metric.TUSIMPLE:
         scores = tuple(_score_tusimple(label, pred) for label, pred in labelled)
         return DatasetScore(Metric.TUSIMPLE, scores)
     counts = tuple(culane.score_image(pred, label.lanes)[0] for label, pred in labelled)

@@ -1,0 +1,197 @@
+# trt_lane: every stage is a file made from files; `make help` lists what can be asked for.
+#
+#   weights + frames -> scales.npz -> model.onnx -> engine + artifact.json -> summary.json
+#
+# What decides the content is in the path: build/<model>/<recipe>/<target>/. Weights and data are
+# not, so their identity lies in build/<model>/*.stamp, rewritten only when it changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+MODEL ?= ufld
+RECIPE ?= int8_mse
+TARGET ?= auto
+DATA ?= synthetic
+WEIGHTS ?=
+FRAMES ?= 300
+PYTHON ?= python3
+BUILD ?= build
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# Wheels that need no compiler; the CPU build of torch lies on the build machine or comes from PyPI.
+EXTRAS := workshop,dev
+
+# ---- the choices, checked before anything is made ---------------------------------------------
+FAMILIES := $(filter-out _%,$(patsubst trt_lane/models/%.py,%,$(wildcard trt_lane/models/[a-z]*.py)))
+RECIPES := $(patsubst calibrators/recipes/%.toml,%,$(wildcard calibrators/recipes/*.toml))
+TARGETS := $(patsubst engines/targets/%.toml,%,$(wildcard engines/targets/*.toml))
+FAMILY := $(firstword $(subst ., ,$(MODEL)))
+GOALS := $(or $(MAKECMDGOALS),help)
+
+define refuse
+$(error no $(1) '$(2)'; known: $(3))
+endef
+
+ifneq ($(filter engine calibrate export build verify lint-onnx,$(GOALS)),)
+  ifeq ($(filter $(FAMILY),$(FAMILIES)),)
+    $(call refuse,MODEL,$(MODEL),$(FAMILIES) (variants: make models))
+  endif
+  ifeq ($(filter $(RECIPE),$(RECIPES)),)
+    $(call refuse,RECIPE,$(RECIPE),$(RECIPES))
+  endif
+  ifeq ($(filter $(TARGET),auto $(TARGETS)),)
+    $(call refuse,TARGET,$(TARGET),auto $(TARGETS))
+  endif
+  ifneq ($(WEIGHTS),)
+    ifeq ($(wildcard $(WEIGHTS)),)
+      $(error no file WEIGHTS=$(WEIGHTS))
+    endif
+  endif
+endif
+
+# The GPU that is here, else TensorRT-RTX ahead of time (x86-64), else the CPU.
+ifeq ($(TARGET),auto)
+  HAVE_GPU := $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && \
+	$(PYTHON) -c 'import tensorrt' 2>/dev/null && echo yes)
+  GOAL_TARGET := $(if $(HAVE_GPU),local,$(if $(filter x86_64,$(shell uname -m)),rtx,cpu))
+else
+  GOAL_TARGET := $(TARGET)
+endif
+
+# ---- the files of one build --------------------------------------------------------------------
+CALIBRATION_DATA := $(if $(filter synthetic,$(DATA)),synthetic:calibration,$(DATA))
+TEST_DATA := $(if $(filter synthetic,$(DATA)),synthetic:test,$(DATA))
+DATA_PATH := $(wildcard $(if $(filter synthetic%,$(DATA)),,$(or $(word 2,$(subst :, ,$(DATA))),$(DATA))))
+BUNDLED := weights/$(MODEL).safetensors
+WEIGHTS_FILE := $(or $(WEIGHTS),$(wildcard $(BUNDLED)))
+WEIGHTS_OPTION := $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+
+MODEL_DIR := $(BUILD)/$(MODEL)
+RECIPE_DIR := $(MODEL_DIR)/$(RECIPE)
+TARGET_DIR := $(RECIPE_DIR)/$(GOAL_TARGET)
+WEIGHTS_STAMP := $(MODEL_DIR)/weights.stamp
+DATA_STAMP := $(MODEL_DIR)/data.stamp
+FRAMES_STAMP := $(MODEL_DIR)/frames.stamp
+SCALES := $(RECIPE_DIR)/scales.npz
+REFERENCE := $(RECIPE_DIR)/reference.npz
+FLOAT_ONNX := $(MODEL_DIR)/float.onnx
+INT8_ONNX := $(TARGET_DIR)/model.onnx
+ARTIFACT := $(TARGET_DIR)/artifact.json
+SUMMARY := $(TARGET_DIR)/summary.json
+
+NETWORK_CODE := trt_lane/models/$(FAMILY).py $(wildcard trt_lane/models/_*.py) trt_lane/model.py trt_lane/image.py
+CALIBRATION_CODE := $(wildcard calibrators/*.py) trt_lane/scales.py
+EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
+BUILD_CODE := $(addprefix engines/,build.py builder_process.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py)))
+
+.PHONY: help setup engine calibrate export build verify models test test-all lint weights clean stamps
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@echo 'make engine MODEL=ufld       a verified INT8 engine of the bundled demo, start here'
+	@echo 'make engine MODEL=lstr.tusimple WEIGHTS=FILE DATA=tusimple:DIR'
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | \
+		awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo '  MODEL    $(MODEL)   families: $(FAMILIES)'
+	@echo '  RECIPE   $(RECIPE)   $(RECIPES)'
+	@echo '  TARGET   $(TARGET)   $(TARGETS)'
+	@echo '  WEIGHTS  a checkpoint; empty: the bundled one'
+	@echo '  DATA     synthetic, culane:DIR, tusimple:DIR, images:DIR or video:FILE: calibrates without'
+	@echo '           labels; scores with them where there are any'
+	@echo '  FRAMES   $(FRAMES)   frames that the result is measured on'
+
+# ---- installing --------------------------------------------------------------------------------
+setup: $(VENV)/installed ## make .venv and install everything
+
+$(VENV)/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); expected 3.10 or newer; run: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@echo "==> installing into $(VENV) (once, a few minutes)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# ---- from weights and frames to an engine ------------------------------------------------------
+engine: $(VENV)/installed ## MODEL, RECIPE, TARGET, WEIGHTS, DATA: calibrate, export, lint, build, verify
+	@$(MAKE) stamps
+	@if $(MAKE) -q $(SUMMARY); then \
+		echo "nothing to do: $(TARGET_DIR) is up to date"; echo; cat $(TARGET_DIR)/summary.txt; \
+	else $(MAKE) $(SUMMARY); fi
+
+calibrate: $(VENV)/installed ## only as far as scales.npz
+	@$(MAKE) stamps
+	@$(MAKE) $(SCALES)
+
+export: $(VENV)/installed ## only as far as the linted Q/DQ ONNX
+	@$(MAKE) stamps
+	@$(MAKE) $(INT8_ONNX)
+
+build: $(VENV)/installed ## only as far as the engine
+	@$(MAKE) stamps
+	@$(MAKE) $(ARTIFACT)
+
+# A stamp holds what make cannot see in file times: which file, which data, how many frames.
+stamp = cmp -s $(1).new $(1) && rm $(1).new || mv $(1).new $(1)
+stamps:
+	@mkdir -p $(MODEL_DIR)
+	@{ echo '$(WEIGHTS_FILE)'; test -z '$(WEIGHTS_FILE)' || stat -c '%s %Y' $(WEIGHTS_FILE); } \
+		> $(WEIGHTS_STAMP).new; $(call stamp,$(WEIGHTS_STAMP))
+	@{ echo '$(DATA)'; test -z '$(DATA_PATH)' || \
+		find -L $(DATA_PATH) -type f -printf '%p %s %T@\n' | sort; } | sha256sum \
+		> $(DATA_STAMP).new; $(call stamp,$(DATA_STAMP))
+	@echo '$(FRAMES)' > $(FRAMES_STAMP).new; $(call stamp,$(FRAMES_STAMP))
+
+$(SCALES): $(WEIGHTS_STAMP) $(DATA_STAMP) calibrators/recipes/$(RECIPE).toml $(CALIBRATION_CODE) $(NETWORK_CODE)
+	@echo "==> calibrate  $(MODEL) by $(RECIPE)"
+	@$(PY) -m calibrators $(MODEL) --recipe $(RECIPE) $(WEIGHTS_OPTION) --data '$(CALIBRATION_DATA)' \
+		--out $@ --reference $(REFERENCE)
+
+$(FLOAT_ONNX): $(WEIGHTS_STAMP) $(EXPORT_CODE) $(NETWORK_CODE)
+	@echo "==> export     float ONNX"
+	@$(PY) -m engines export $(MODEL) $(WEIGHTS_OPTION) --out $@
+
+$(INT8_ONNX): $(SCALES) engines/targets/$(GOAL_TARGET).toml $(EXPORT_CODE)
+	@echo "==> export     explicit Q/DQ ONNX for $(GOAL_TARGET), linted"
+	@$(PY) -m engines export $(MODEL) $(WEIGHTS_OPTION) --scales $(SCALES) --target $(GOAL_TARGET) --out $@
+	@$(PY) -m engines lint $@
+
+$(ARTIFACT): $(INT8_ONNX) engines/targets/$(GOAL_TARGET).toml $(BUILD_CODE)
+	@echo "==> build      engine for $(GOAL_TARGET)"
+	@$(PY) -m engines build $(INT8_ONNX) --target $(GOAL_TARGET) --scales $(SCALES) --out $(TARGET_DIR) \
+		--timing-cache $(BUILD)/timing-$(GOAL_TARGET).cache
+
+$(SUMMARY): $(ARTIFACT) $(FLOAT_ONNX) $(FRAMES_STAMP) $(DATA_STAMP)
+	@echo "==> verify     float, Q/DQ graph and engine on the same frames"
+	@$(PY) -m engines verify $(TARGET_DIR) --float-onnx $(FLOAT_ONNX) --int8-onnx $(INT8_ONNX) \
+		--reference $(REFERENCE) --data '$(TEST_DATA)' --frames $(FRAMES)
+
+# ---- everything else ---------------------------------------------------------------------------
+models: $(VENV)/installed ## list all models with size, official score and licence
+	@$(VENV)/bin/trt-lane models
+
+test: $(VENV)/installed ## the tests that CI runs
+	@echo "==> tests"
+	@$(PY) -m pytest -q
+
+test-all: $(VENV)/installed ## all tests that need no GPU, the slow ones too
+	@echo "==> all tests"
+	@$(PY) -m pytest -q -m 'not gpu'
+
+lint: $(VENV)/installed ## ruff, formatting and layering
+	@echo "==> lint"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+weights: $(VENV)/installed ## train the bundled demo weights anew (an hour each on 2 cores; resumable)
+	@echo "==> train      $(MODEL)"
+	@$(PY) -m training $(MODEL)
+
+clean: ## remove build/ (keeps .venv)
+	rm -rf $(BUILD)

@@ -1,0 +1,135 @@
+"""What came out of `make engine`: summary.json for machines, a short table for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engines.layer_table import Coverage
+from engines.verify import Form, Verification
+from trt_lane.artifact import EngineArtifact
+from trt_lane.metrics.report import DatasetScore
+
+SCHEMA = 1
+
+
+def summarise(
+    verification: Verification,
+    data: str,
+    artifact: EngineArtifact,
+    coverage: Coverage,
+    files: dict[str, Path],
+) -> dict:
+    """All figures as plain numbers.
+
+    Args:
+        verification: of engines.verify.
+        data: spec of the data set it was measured on.
+        artifact: the engine.
+        coverage: from its layer table.
+        files: what lies where: "float_onnx", "int8_onnx", "picture", …
+    """
+    return {
+        "schema": SCHEMA,
+        "model": artifact.model,
+        "recipe": verification.card.recipe,
+        "target": artifact.target,
+        "builder": f"{artifact.runtime} {artifact.built_with}",
+        "data": data,
+        "frames": len(verification.frames),
+        "forms": {name: _form(form) for name, form in verification.forms.items()},
+        "heads": {
+            name: {"noise": noise, "drift": verification.drift[name]}
+            for name, noise in verification.noise.items()
+        },
+        "passed": verification.passed,
+        "int8_coverage": {
+            "share": coverage.share,
+            "int8_macs": coverage.int8_macs,
+            "total_macs": coverage.total_macs,
+            "not_int8": [[name, reason] for name, reason in coverage.not_int8],
+        },
+        "bytes": {k: p.stat().st_size for k, p in files.items() if p.suffix == ".onnx"}
+        | {"engine": artifact.engine_path.stat().st_size},
+        "files": {k: str(p) for k, p in files.items()} | {"engine": str(artifact.engine_path)},
+        "digests": artifact.digests,
+    }
+
+
+def table(summary: dict) -> str:
+    """The summary for people, at most 100 columns."""
+    forms = summary["forms"]
+    names = [n for n in ("float", "int8", "engine") if n in forms]
+    titles = {"float": "float", "int8": "INT8 (Q/DQ graph)", "engine": "INT8 (engine)"}
+    lines = [f"{summary['model']} · {summary['recipe']} · {summary['target']}"]
+    lines.append(f"{summary['frames']} frames of {summary['data']}")
+    lines.append("")
+    lines.append(_row("", [titles[n] for n in names]))
+    score = forms["float"].get("score")
+    if score:
+        key, label = _headline(score)
+        values = [forms[n]["score"][key] for n in names]
+        cells = [f"{v:.4f}" for v in values[:1]]
+        cells += [f"{v:.4f} ({100 * (v - values[0]):+.2f})" for v in values[1:]]
+        lines.append(_row(label, cells))
+        if key == "f1":
+            lines.append(_row("recall", [f"{forms[n]['score']['recall']:.4f}" for n in names]))
+    lines.append(
+        _row(
+            "agreement F1 with float",
+            ["—"] + [f"{forms[n]['agreement_f1']:.4f}" for n in names[1:]],
+        )
+    )
+    lines.append(
+        _row(
+            "Lane Distortion Score, px",
+            ["0"] + [f"{forms[n]['distortion_px']:.3f}" for n in names[1:]],
+        )
+    )
+    lines += ["", *_facts(summary)]
+    return "\n".join(lines)
+
+
+def _facts(summary: dict) -> list[str]:
+    coverage, sizes, files = summary["int8_coverage"], summary["bytes"], summary["files"]
+    facts = [
+        f"INT8 coverage   {100 * coverage['share']:.1f} % of {coverage['total_macs'] / 1e9:.2f} G "
+        "convolution and GEMM MACs",
+    ]
+    facts += [f"  not INT8      {name}: {reason}" for name, reason in coverage["not_int8"][:5]]
+    hidden = len(coverage["not_int8"]) - 5
+    if hidden > 0:
+        facts.append(f"  not INT8      … and {hidden} more in layers.json")
+    worst = max(summary["heads"].items(), key=lambda item: item[1]["drift"], default=None)
+    if worst:
+        verdict = "the same network" if summary["passed"] else "NOT what was calibrated"
+        facts.append(
+            f"graph check     {verdict}: farthest head {worst[0]} is {worst[1]['drift']:.2g} of the "
+            "quantisation noise away"
+        )
+    facts.append(
+        f"size            float ONNX {sizes['float_onnx'] / 1e6:.1f} MB, INT8 ONNX "
+        f"{sizes['int8_onnx'] / 1e6:.1f} MB, engine {sizes['engine'] / 1e6:.1f} MB"
+    )
+    facts.append(f"engine          {files['engine']}  ({summary['builder']})")
+    facts.append(f"picture         {files['picture']}")
+    return facts
+
+
+def _row(label: str, cells: list[str]) -> str:
+    return f"{label:<28}" + "".join(f"{cell:>22}" for cell in cells)
+
+
+def _headline(score: dict) -> tuple[str, str]:
+    if score["metric"] == "tusimple":
+        return "accuracy", "accuracy (TuSimple)"
+    return "f1", "F1 (CULane, IoU .5)"
+
+
+def _form(form: Form) -> dict:
+    score: DatasetScore | None = form.score
+    return {
+        "score": score.to_dict() if score else None,
+        "agreement_f1": form.comparison.agreement.f1,
+        "agreement_recall": form.comparison.agreement.recall,
+        "distortion_px": form.comparison.distortion_px,
+    }
