@@ -22,7 +22,7 @@ class DeformablePatches(nn.Module):
 
     def __init__(self, map_hw: tuple[int, int], kernel: int = 3) -> None:
         super().__init__()
-        self.kernel = kernel
+        self.kernel, self.map_hw = kernel, map_hw
         height, width = map_hw
         tap_x = torch.arange(width).repeat_interleave(kernel) + _taps(kernel, width)
         tap_y = torch.arange(height).repeat_interleave(kernel) + _taps(kernel, height)
@@ -44,11 +44,15 @@ class DeformablePatches(nn.Module):
         Returns:
             (N, C, k H, k W); tap (i, j) of place (r, c) is at (k r + i, k c + j).
         """
-        by_axis = torch.cat([offsets[:, 1::2], offsets[:, 0::2]], 1)  # all dx, then all dy
-        moved = F.pixel_shuffle(by_axis, self.kernel).permute(0, 2, 3, 1)  # (N, k H, k W, 2)
+        taps = self.kernel**2
+        by_axis = offsets.reshape(-1, taps, 2, *self.map_hw).transpose(1, 2)  # all dy, all dx
+        moved = F.pixel_shuffle(by_axis.reshape(-1, 2 * taps, *self.map_hw), self.kernel)
+        axes = moved.split(1, 1)
+        moved = torch.cat([axes[1], axes[0]], 1)  # x before y
+        moved = moved.permute(0, 2, 3, 1)  # (N, k H, k W, 2)
         grid = moved * self.scale + self.places
-        taps = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-        return taps * F.pixel_shuffle(weights, self.kernel)
+        patches = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+        return patches * F.pixel_shuffle(weights, self.kernel)
 
 
 def _taps(kernel: int, size: int) -> Tensor:

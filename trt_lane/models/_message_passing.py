@@ -39,10 +39,10 @@ class SpatialConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         height, width = self.map_hw
-        x = _pass_along(x, HEIGHT_AXIS, range(height), self.conv_d)
-        x = _pass_along(x, HEIGHT_AXIS, range(height - 1, 0, -1), self.conv_u)
-        x = _pass_along(x, WIDTH_AXIS, range(width), self.conv_r)
-        return _pass_along(x, WIDTH_AXIS, range(width - 1, 0, -1), self.conv_l)
+        x = _pass_along(x, HEIGHT_AXIS, height, range(height), self.conv_d)
+        x = _pass_along(x, HEIGHT_AXIS, height, range(height - 1, 0, -1), self.conv_u)
+        x = _pass_along(x, WIDTH_AXIS, width, range(width), self.conv_r)
+        return _pass_along(x, WIDTH_AXIS, width, range(width - 1, 0, -1), self.conv_l)
 
 
 class Resa(nn.Module):
@@ -83,19 +83,20 @@ class Resa(nn.Module):
         for i, conv in enumerate(convs):
             shift = size // 2 ** (self.iterations - i)
             start = shift if forwards else size - shift
-            parts = [x.narrow(axis, start, size - start), x.narrow(axis, 0, start)]
-            shifted = torch.cat(parts, axis)
+            parts = x.split([start, size - start], axis)
+            shifted = torch.cat([parts[1], parts[0]], axis)
             x = x + self.alpha * F.relu(conv(shifted))
         return x
 
 
-def _pass_along(x: Tensor, axis: int, order: range, conv: nn.Module) -> Tensor:
-    """Update the slices of `x` in `order`, all but the first; slice 0 stays if it is not in it."""
-    slices = {i: x.narrow(axis, i, 1) for i in order}
+def _pass_along(x: Tensor, axis: int, size: int, order: range, conv: nn.Module) -> Tensor:
+    """Update the slices of `x` in `order`, all but the first; slices not in `order` stay."""
+    # split, not narrow: its sizes are plain constants in the ONNX, so shapes stay known there.
+    parts = x.split(1, axis)
+    slices = [parts[i] for i in range(size)]
     for before, i in pairwise(order):
         slices[i] = slices[i] + F.relu(conv(slices[before]))
-    untouched = [] if 0 in slices else [x.narrow(axis, 0, 1)]
-    return torch.cat([*untouched, *(slices[i] for i in sorted(slices))], axis)
+    return torch.cat(slices, axis)
 
 
 def _row_conv(channels: int, bias: bool = False) -> nn.Conv2d:

@@ -60,8 +60,8 @@ class DeformableConv(nn.Module):
     def forward(self, x: Tensor, reference: Tensor) -> Tensor:
         """Both (N, C, H, W) -> (N, C, H, W)."""
         numbers = self.conv_offset(torch.cat([x, reference], 1))
-        offsets, weights = numbers[:, : 2 * TAPS**2], torch.sigmoid(numbers[:, 2 * TAPS**2 :])
-        patches = self.patches(x, offsets, weights)
+        parts = numbers.split([2 * TAPS**2, TAPS**2], 1)  # offsets, weights
+        patches = self.patches(x, parts[0], torch.sigmoid(parts[1]))
         return F.conv2d(patches, self.weight, self.bias, stride=TAPS)
 
 
@@ -137,9 +137,10 @@ class BezierLaneNet(nn.Module):
         """(N, 3, H, W) -> {"logits": (N, Q), "curves": (N, Q, 4, 2)}; Q columns."""
         x = self.simple_flip_2d(self.dilated_blocks(self.backbone(x)[-1]))
         x = self.regression_head(self.aggregator(x))
-        curves = self.proj_regression(x).flatten(2).transpose(1, 2)
+        numbers = 2 * CONTROL_POINTS
+        curves = self.proj_regression(x).reshape(-1, numbers, self.columns).transpose(1, 2)
         return {
-            "logits": self.proj_classification(x).flatten(1),
+            "logits": self.proj_classification(x).reshape(-1, self.columns),
             "curves": curves.reshape(-1, self.columns, CONTROL_POINTS, 2),
         }
 
