@@ -14,7 +14,9 @@ _PRECISION_BITS = 22
 def antialiased_resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (H, W, C) to (h, w, C) as Pillow's Image.resize(…, BILINEAR) does.
 
-    Horizontal pass first, rounded to 8 bits between the passes, as Pillow does.
+    Horizontal pass first, rounded to 8 bits between the passes, as Pillow before 13 does. Pillow 13
+    starts with the vertical pass when the height shrinks more than the width, which changes some
+    pixels by 1 (https://github.com/python-pillow/Pillow/pull/9549); networks were trained before.
     """
     height, width = size_hw
     across = _resize_rows(np.ascontiguousarray(image.transpose(1, 0, 2)), width)

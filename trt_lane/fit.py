@@ -52,8 +52,9 @@ def fit_frame(frame: np.ndarray, image: ImageSpec, fit: Fit = Fit.ERROR) -> Fitt
     Raises:
         TrtLaneError: with Fit.ERROR, when the aspect ratio differs; always, when it is no frame.
     """
-    height, width = frame.shape[:2] if getattr(frame, "ndim", 0) == 3 else (0, 0)
-    if fit is Fit.ERROR or not height or image.same_view((height, width)):
+    image.check_pixels(frame)
+    height, width = frame.shape[:2]
+    if fit is Fit.ERROR or image.same_view((height, width)):
         image.check_frame(frame)
         return Fitted(frame, (height, width))
     if fit is Fit.STRETCH:

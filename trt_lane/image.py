@@ -75,18 +75,24 @@ class ImageSpec:
 
     def check_frame(self, frame: np.ndarray) -> None:
         """Refuse what is not a BGR uint8 frame of the spec's field of view (any resolution)."""
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3:
-            found = getattr(frame, "dtype", type(frame).__name__), getattr(frame, "shape", "")
-            raise TrtLaneError(f"frame is {found[0]} {found[1]}; expected uint8 (H, W, 3) BGR")
-        height, width, channels = frame.shape
-        if channels != 3 or height < 2 or width < 2:
-            raise TrtLaneError(f"frame has shape {frame.shape}; expected (H, W, 3) BGR")
+        self.check_pixels(frame)
+        height, width = frame.shape[:2]
         if not self.same_view((height, width)):
             expected_h, expected_w = self.frame_hw
             raise TrtLaneError(
                 f"frame is {width}x{height}; expected {expected_w}x{expected_h} or another "
                 "resolution of the same aspect ratio; stretch or crop it first (--fit does)"
             )
+
+    @staticmethod
+    def check_pixels(frame: np.ndarray) -> None:
+        """Refuse what is not a BGR uint8 frame, whatever its size."""
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3:
+            found = getattr(frame, "dtype", type(frame).__name__), getattr(frame, "shape", "")
+            raise TrtLaneError(f"frame is {found[0]} {found[1]}; expected uint8 (H, W, 3) BGR")
+        height, width, channels = frame.shape
+        if channels != 3 or height < 2 or width < 2:
+            raise TrtLaneError(f"frame has shape {frame.shape}; expected (H, W, 3) BGR")
 
     def same_view(self, frame_hw: tuple[int, int]) -> bool:
         """Whether a frame of that size has the spec's aspect ratio."""

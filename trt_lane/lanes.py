@@ -46,7 +46,11 @@ class LaneSet:
         scores: Sequence[float] | None = None,
     ) -> LaneSet:
         """Pack lanes of different lengths, each (P_i, 2), padding with NaN."""
-        arrays = [np.asarray(lane, np.float32).reshape(-1, 2) for lane in lanes]
+        arrays = [np.asarray(lane, np.float32) for lane in lanes]
+        arrays = [a if a.size else a.reshape(0, 2) for a in arrays]
+        odd = [a.shape for a in arrays if a.ndim != 2 or a.shape[1] != 2]
+        if odd:
+            raise ValueError(f"a lane has shape {odd[0]}; expected (points, 2)")
         longest = max((len(a) for a in arrays), default=0)
         points = np.full((len(arrays), longest, 2), np.nan, np.float32)
         for row, lane in zip(points, arrays, strict=True):
@@ -93,9 +97,16 @@ class LaneSet:
         canvas = frame.copy()
         lanes = self if frame.shape[:2] == self.frame_hw else self.scaled_to(frame.shape[:2])
         width_px = thickness or max(2, round(frame.shape[1] / 320))
+        # Far outside is as good as very far, and fits in OpenCV's integers.
+        limit = 8 * max(frame.shape)
         for i, lane in enumerate(lanes.lanes()):
             bgr = colour or LANE_COLOURS[i % len(LANE_COLOURS)]
             cv2.polylines(
-                canvas, [np.round(lane).astype(np.int32)], False, bgr, width_px, cv2.LINE_AA
+                canvas,
+                [np.round(np.clip(lane, -limit, limit)).astype(np.int32)],
+                False,
+                bgr,
+                width_px,
+                cv2.LINE_AA,
             )
         return canvas

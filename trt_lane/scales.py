@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.files import atomic_write
 
 SCHEMA = 1
+# What numpy, zipfile and zlib raise on a file that is damaged or something else altogether.
+_DAMAGE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError),
+    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +98,15 @@ class ScaleTable:
         if self.weights.keys() != self.rounded.keys():
             odd = sorted(self.weights.keys() ^ self.rounded.keys())[:3]
             raise ValueError(f"weights without both a scale and rounded values: {odd}")
+        for name, levels in self.rounded.items():
+            scale = self.weights[name]
+            fits = levels.dtype == np.int8 and scale.axis is not None
+            if not fits or not -levels.ndim <= scale.axis < levels.ndim:
+                raise ValueError(f"rounded {name} is {levels.dtype} {levels.shape}, {scale.axis=}")
+            if levels.shape[scale.axis] != len(scale.value):
+                raise ValueError(
+                    f"{name} has {len(scale.value)} scales for {levels.shape[scale.axis]} channels"
+                )
         keys = {site.key for site in self.sites}
         if keys != self.activations.keys():
             odd = sorted(keys ^ self.activations.keys())[:3]
@@ -106,7 +121,10 @@ class ScaleTable:
                 scale = group[key]
                 sha.update(f"{key}|{scale.axis}|{scale.bits}|".encode() + scale.value.tobytes())
         for key in sorted(self.rounded):
-            sha.update(key.encode() + np.ascontiguousarray(self.rounded[key]).tobytes())
+            levels = self.rounded[key]
+            sha.update(f"{key}|{levels.shape}|".encode() + np.ascontiguousarray(levels).tobytes())
+        maxima = {k: float(v) for k, v in self.maxima.items()}
+        sha.update(json.dumps(maxima, sort_keys=True).encode())
         return sha.hexdigest()
 
     def save(self, path: Path) -> None:
@@ -140,15 +158,15 @@ class ScaleTable:
                 }
                 sites = tuple(Site(s["tensor"], tuple(s["users"]), s["key"]) for s in meta["sites"])
                 rounded = {k: file[f"rounded/{k}"] for k in meta["weights"]}
+            facts = {k: dict(meta[k]) for k in ("maxima", "digests", "info")}
+            table = cls(sites, **groups, rounded=rounded, **facts)
+            digest, expected = table.digest(), meta["digest"]
         except FileNotFoundError:
             raise TrtLaneError(f"no scale table at {path}; run: python -m calibrators") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise TrtLaneError(
                 f"{path} is not a whole scale table ({error}); calibrate again"
             ) from None
-        table = cls(
-            sites, **groups, rounded=rounded, **{k: meta[k] for k in ("maxima", "digests", "info")}
-        )
-        if table.digest() != meta["digest"]:
+        if digest != expected:
             raise TrtLaneError(f"{path} was changed after it was written; calibrate again")
         return table
