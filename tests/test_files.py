@@ -43,11 +43,11 @@ def test_a_full_disk_is_an_error_to_mend_and_the_old_file_stays(old, monkeypatch
 
     if step != "write":
         monkeypatch.setattr(files.os, step, full)
-    with pytest.raises(TrtLaneError, match="No space left on device.*free space"):
-        with atomic_write(old) as file:
-            file.write(b"half")
-            if step == "write":
-                full()
+    told = pytest.raises(TrtLaneError, match=r"No space left on device.*free space")
+    with told, atomic_write(old) as file:
+        file.write(b"half")
+        if step == "write":
+            full()
     monkeypatch.undo()
     assert old.read_bytes() == b"old"
     assert os.listdir(old.parent) == [old.name]
@@ -102,7 +102,7 @@ def test_a_damaged_json_file_is_an_error_to_mend(tmp_path, content):
 
 
 def test_a_missing_json_file_is_named(tmp_path):
-    with pytest.raises(TrtLaneError, match="no file .*nothing.json"):
+    with pytest.raises(TrtLaneError, match=r"no file .*nothing\.json"):
         read_json(tmp_path / "nothing.json")
     with pytest.raises(TrtLaneError, match="as JSON"):
         read_json(tmp_path)

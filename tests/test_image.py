@@ -124,7 +124,7 @@ def test_spec_that_cannot_be_is_refused(change):
     ],
 )
 def test_what_is_no_frame_is_refused_with_what_was_expected(frame):
-    with pytest.raises(TrtLaneError, match="expected .*\\(H, W, 3\\) BGR"):
+    with pytest.raises(TrtLaneError, match=r"expected .*\(H, W, 3\) BGR"):
         CULANE.to_tensor(frame)
 
 
