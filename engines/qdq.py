@@ -57,7 +57,7 @@ class _Initialisers:
     def add(self, name: str, value: np.ndarray) -> str:
         if name not in self.names:
             self.names.add(name)
-            # asarray, for ascontiguousarray makes a scalar (1,) and the builder then reads one scale
+            # asarray, for ascontiguousarray makes a scalar (1,): the builder then reads one step
             # per channel and fuses nothing.
             self.graph.initializer.append(
                 numpy_helper.from_array(np.asarray(value, order="C"), name)

@@ -103,8 +103,8 @@ def _facts(summary: dict) -> list[str]:
     if worst:
         verdict = "the same network" if summary["passed"] else "NOT what was calibrated"
         facts.append(
-            f"graph check     {verdict}: farthest head {worst[0]} is {worst[1]['drift']:.2g} of the "
-            "quantisation noise away"
+            f"graph check     {verdict}: farthest head {worst[0]} is {worst[1]['drift']:.2g} of "
+            "the quantisation noise away"
         )
     facts.append(
         f"size            float ONNX {sizes['float_onnx'] / 1e6:.1f} MB, INT8 ONNX "

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     files = {"float_onnx": args.float_onnx, "int8_onnx": args.int8_onnx, "picture": picture}
     layers = coverage(read_layers(args.artifact / LAYERS_NAME))
     summary = summarise(result, dataset.spec, artifact, layers, files)
-        text = table(summary)
+    text = table(summary)
     print(text)
     write_bytes(out / "summary.txt", f"{text}\n".encode())
     write_json(out / "summary.json", summary)
