@@ -5,8 +5,8 @@ Structure and key names follow lucastabelini/LaneATT, commit 2f8583b, lib/models
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 WIDTHS = (16, 32, 64)
 STRIDE = 4
@@ -29,8 +29,9 @@ class Block(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.widened:
-            half = self.widened // 2
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, half))
+            x = x[:, :, ::2, ::2]
+            zeros = x[:, : self.widened // 2] * 0
+            x = torch.cat([zeros, x, zeros], dim=1)
         return self.relu(y + x)
 
 

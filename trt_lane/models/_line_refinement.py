@@ -10,7 +10,6 @@ from math import pi
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trt_lane.models._roi_gather import ROIGather
 
@@ -77,8 +76,10 @@ class RefinementHead(nn.Module):
 
     def _grid(self, xs: Tensor) -> Tensor:
         """Places for grid_sample, (N, R, A, 2), from x (N, R, A), top first."""
-        ys = F.pad(self.prior_feat_ys.reshape(-1, 1, 1) * 2 - 1, (1, 0))  # (R, 1, 2): 0, y
-        return F.pad((xs * 2 - 1).unsqueeze(3), (0, 1)) + ys
+        # Beyond the image all is zero, however far; a level line must not become infinite.
+        xs = (xs.clamp(-2, 3) * 2 - 1).unsqueeze(3)
+        ys = (self.prior_feat_ys * 2 - 1).reshape(-1, 1, 1)
+        return torch.cat([xs, xs * 0 + ys], dim=3)
 
 
 def _hidden_layers() -> nn.ModuleList:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trt_lane.decoders.line_anchor import LineAnchor
 from trt_lane.errors import TrtLaneError
@@ -64,6 +63,7 @@ class LaneATT(nn.Module):
         # Not in the state dict: the official one has no anchors.
         self.register_buffer("extents", torch.zeros(count, 3), persistent=False)
         self.register_buffer("xs", torch.zeros(count, OFFSETS), persistent=False)
+        self.register_buffer("is_length", torch.tensor([0.0, 0.0, 1.0]), persistent=False)
         cells = torch.zeros(count * self.map_hw[0], dtype=torch.int64)
         self.register_buffer("cells", cells, persistent=False)
         self.choose(np.linspace(0, len(candidates) - 1, count).round().astype(np.int64))
@@ -85,16 +85,16 @@ class LaneATT(nn.Module):
         reg = self.reg_layer(joined).reshape(-1, self.count, 1 + OFFSETS)
         return {
             "cls": self.cls_layer(joined).reshape(-1, self.count, 2),
-            "extent": F.pad(reg[:, :, :1], (2, 0)) + self.extents,
+            "extent": reg[:, :, :1] * self.is_length + self.extents,
             "xs": reg[:, :, 1:] + self.xs,
         }
 
     def collect(self, features: Tensor) -> Tensor:
         """Features (N, C, h, w) along every line, zero outside the map: (N * A, C * h)."""
         # The stride's remainder gives the trunk one more row, which no line crosses.
-        inside = features[:, :, : self.map_hw[0], : self.map_hw[1]].flatten(2)
+        cells = features[:, :, : self.map_hw[0], : self.map_hw[1]].flatten(2)
         # One zero after the last cell stands for all outside it: a gather with constant indices.
-        cells = F.pad(inside, (0, 1)).index_select(2, self.cells)
+        cells = torch.cat([cells, cells[:, :, :1] * 0], dim=2).index_select(2, self.cells)
         cells = cells.reshape(-1, CHANNELS, self.count, self.map_hw[0])
         return cells.permute(0, 2, 1, 3).reshape(-1, self.line_features)
 
@@ -103,10 +103,11 @@ class LaneATT(nn.Module):
         weights = self.attention_layer(lines).softmax(dim=1)  # (N * A, A - 1)
         # The diagonal of a flat A x A matrix is its first and then every (A + 1)th entry, so rows
         # of A entries, a zero after each and one before all put every weight into its place.
-        count = self.count
-        weights = F.pad(weights.reshape(-1, count - 1, count), (0, 1))
-        weights = F.pad(weights.reshape(-1, (count - 1) * (count + 1)), (1, 0))
-        return weights.reshape(-1, count, count)
+        weights = weights.reshape(-1, self.count - 1, self.count)
+        zeros = weights[:, :, :1] * 0
+        weights = torch.cat([weights, zeros], dim=2).flatten(1)
+        weights = torch.cat([zeros[:, 0], weights], dim=1)
+        return weights.reshape(-1, self.count, self.count)
 
 
 def read_frequencies(module: LaneATT, folder: Path, name: str) -> None:
