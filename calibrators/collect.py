@@ -12,6 +12,9 @@ from torch import Tensor, fx
 from calibrators.observers import BINS, Statistics
 from trt_lane.errors import TrtLaneError
 
+# histc counts in the values' own type: a float32 bin stays at 2^24 for ever.
+_EXACT_COUNT = 1 << 24
+
 Progress = Callable[[Sequence, str], Iterable]
 
 
@@ -83,9 +86,10 @@ def add_values(statistics: Statistics, value: Tensor) -> None:
     """Add a tensor of any shape; magnitudes above `statistics.absmax` are left out."""
     magnitude = value.abs().flatten()
     if statistics.absmax > 0:
-        counts = torch.histc(magnitude, BINS, 0, statistics.absmax)
-        statistics.counts += counts.numpy().astype(np.float64)
-    statistics.total += magnitude.numel()
+        for part in magnitude.split(_EXACT_COUNT):
+            counts = torch.histc(part, BINS, 0, statistics.absmax)
+            statistics.counts += counts.numpy().astype(np.float64)
+    statistics.total += int(torch.count_nonzero(magnitude))
     statistics.abs_sum += float(magnitude.sum(dtype=torch.float64))
     statistics.square_sum += float(magnitude.square().sum(dtype=torch.float64))
 

@@ -69,7 +69,7 @@ def quantisation_sites(
     quantised = set(quantised_layers(graph_module, float_layers))
     for node in graph_module.graph.nodes:
         if node.op == "call_module" and node.target in quantised:
-            plan.demand(node.args[0], node)
+            plan.demand(node.all_input_nodes[0], node)
         elif node.op != "call_module" and node.target in _ADDS:
             for operand in _identity_operands(graph_module, node, quantised, depth):
                 plan.demand(operand, node)
@@ -156,15 +156,17 @@ def _depths(graph_module: fx.GraphModule) -> dict[fx.Node, int]:
 
 
 def _quantise_concat(graph_module: fx.GraphModule, plan: _Plan, concat: fx.Node) -> None:
-    """When a concat's result is quantised, quantise its operands with the same scale."""
+    """When a concat's result is quantised, quantise its operands with the same scale.
+
+    With a constant among them it runs in float whatever we do: then only its result is quantised.
+    """
     reached = [t for t in plan.users if root_of(graph_module, t) is concat]
-    if not reached:
-        return
     operands = concat.args[0] if concat.args else concat.kwargs["tensors"]
+    if not reached or any(root_of(graph_module, o).op == "get_attr" for o in operands):
+        return
     for operand in operands:
-        if "shape" in operand.meta and operand.op != "get_attr":
-            plan.demand(operand, concat)
-            plan.join(root_of(graph_module, operand), concat)
+        plan.demand(operand, concat)
+        plan.join(root_of(graph_module, operand), concat)
 
 
 def _passes_values_on(graph_module: fx.GraphModule, node: fx.Node) -> bool:

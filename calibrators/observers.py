@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from trt_lane.scales import SMALLEST_STEP
+
 BINS = 8192
 # OMSE as BRECQ's and QDrop's code run it: L2.4 error over 100 shrunken ranges.
 MSE_NORM = 2.4
@@ -25,7 +27,7 @@ class Statistics:
     Attributes:
         absmax: largest magnitude; fixes the histogram's range before `counts` is filled.
         counts: float64 (BINS,), how many magnitudes fall in each of BINS equal bins of [0, absmax].
-        total, abs_sum, square_sum: number of values, sums of |x| and x².
+        total, abs_sum, square_sum: number of values other than 0, sums of |x| and x².
     """
 
     absmax: float = 0.0
@@ -74,19 +76,20 @@ def entropy(statistics: Statistics, qmax: int) -> float:
     # Exact zeros (ReLU) sit on the grid whatever the range: they would drown the rest.
     histogram[0] = histogram[1]
     best, best_bins = math.inf, fine
-    for bins in range(levels, fine + 1, 8):
+    for bins in (*range(levels, fine, 8), fine):
         reference = histogram[:bins].copy()
         reference[-1] += histogram[bins:].sum()
         divergence = _divergence(reference, _coarsen(histogram[:bins], levels))
         if divergence < best:
             best, best_bins = divergence, bins
-    return statistics.absmax * (best_bins + 0.5) / fine
+    return statistics.absmax * min((best_bins + 0.5) / fine, 1.0)
 
 
 def aciq(statistics: Statistics, qmax: int) -> float:
     """The analytic optimum for a Laplace or Gaussian tensor (Banner et al. 2019, sections 2-3).
 
-    The distribution is the one whose E|x| / sqrt(E x²) is closer (Laplace .707, Gauss .798).
+    The distribution is the one whose E|x| / sqrt(E x²) is closer (Laplace .707, Gauss .798). Exact
+    zeros (ReLU) cost nothing at any step and are left out: the rest is half of the distribution.
     """
     mean_abs = statistics.abs_sum / max(statistics.total, 1)
     deviation = math.sqrt(statistics.square_sum / max(statistics.total, 1))
@@ -111,12 +114,13 @@ OBSERVERS: dict[str, Callable[..., float]] = {
 def fp16_exact(scale: np.ndarray | float) -> np.ndarray:
     """The nearest step that FP16 holds exactly, so that FP16 and FP32 engines use the same one.
 
-    Steps below FP16's normal range (2^-14) stay float32; export keeps those layers in FP32.
+    Steps are floored at 2^-20: below it FP16 keeps fewer than 5 bits, and a channel that small is
+    dead (real checkpoints hold weights of 1e-44). Steps past FP16's range stay float32.
     """
-    scale = np.asarray(scale, np.float32)
-    rounded = scale.astype(np.float16).astype(np.float32)
-    usable = (scale >= 2.0**-14) & np.isfinite(rounded)
-    return np.where(usable, rounded, scale).astype(np.float32)
+    scale = np.maximum(np.asarray(scale, np.float32), np.float32(SMALLEST_STEP))
+    with np.errstate(over="ignore"):
+        rounded = scale.astype(np.float16).astype(np.float32)
+    return np.where(np.isfinite(rounded), rounded, scale).astype(np.float32)
 
 
 def _coarsen(histogram: np.ndarray, levels: int) -> np.ndarray:

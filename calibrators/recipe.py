@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,101 @@ class TensorRecipe:
             raise ValueError(f"percentile is {self.percentile}; expected above 50, up to 100")
 
 
+class UnitKind(str, Enum):
+    """What is reconstructed at once."""
+
+    LAYER = "layer"  # AdaRound
+    BLOCK = "block"  # BRECQ, QDrop
+    NETWORK = "network"  # Selective Focus
+
+
+class FocusMode(str, Enum):
+    """Semantic Guided Focus: how the confidence weighs the places of a head."""
+
+    OFF = "off"
+    SOFT = "soft"
+    BINARY = "binary"
+
+
+class SelectionMode(str, Enum):
+    """Sensitivity Aware Selection: how the heads that matter are found while learning."""
+
+    OFF = "off"  # all heads count the same
+    INTERPOLATED = "interpolated"  # from curves measured once
+    PROBED = "probed"  # by decoding again at every refresh
+
+
+@dataclass(frozen=True)
+class ReconstructionRecipe:
+    """How roundings and steps are learned.
+
+    Attributes:
+        unit: layer, block or network.
+        steps: optimiser steps per unit.
+        batch: frames per step.
+        learn_rounding: whether weights may round either way (AdaRound).
+        learn_steps: whether activation steps are learned along (QDrop, LSQ).
+        lr_rounding, lr_steps: Adam's rates; that of the steps falls to 0 along a cosine and acts on
+            their logarithm.
+        drop: probability that an activation element stays float while learning (QDrop).
+        regularisation: weight of the term that decides roundings; summed over elements for layers
+            and blocks (AdaRound's 0.01), averaged for the network.
+        warm_up: share of the steps without that term.
+        focus, floor: Semantic Guided Focus and the background weight of the confidence head.
+        selection, top_k, refreshes, unselected: Sensitivity Aware Selection: heads that count (0:
+            half of them), how often they are chosen anew, weight of the others.
+    """
+
+    unit: UnitKind = UnitKind.NETWORK
+    steps: int = 800
+    batch: int = 4
+    learn_rounding: bool = True
+    learn_steps: bool = True
+    lr_rounding: float = 1e-2
+    lr_steps: float = 1e-3
+    drop: float = 0.5
+    regularisation: float = 0.01
+    warm_up: float = 0.2
+    focus: FocusMode = FocusMode.OFF
+    floor: float = 0.1
+    selection: SelectionMode = SelectionMode.OFF
+    top_k: int = 0
+    refreshes: int = 20
+    unselected: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, kind in (("unit", UnitKind), ("focus", FocusMode), ("selection", SelectionMode)):
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, kind(value))
+            except ValueError:
+                known = ", ".join(k.value for k in kind)
+                raise ValueError(f"{name} is {value!r}; expected one of {known}") from None
+        for name, low, high in (
+            ("steps", 1, 10**6),
+            ("batch", 1, 1024),
+            ("lr_rounding", 0, 1),
+            ("lr_steps", 0, 1),
+            ("drop", 0, 0.99),
+            ("regularisation", 0, 1e3),
+            ("warm_up", 0, 0.95),
+            ("floor", 0, 1),
+            ("top_k", 0, 100),
+            ("refreshes", 1, 10**4),
+            ("unselected", 0, 1),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
+        if not (self.learn_rounding or self.learn_steps):
+            raise ValueError("learn_rounding and learn_steps are both off: nothing to learn")
+        if self.unit is not UnitKind.NETWORK and (
+            self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
+        ):
+            raise ValueError(
+                f"focus and selection look at the heads; unit is {self.unit.value}, expected network"
+            )
+
+
 @dataclass(frozen=True)
 class QuantRecipe:
     """A quantisation method with its numbers; one TOML file each.
@@ -55,6 +151,7 @@ class QuantRecipe:
         frames: calibration images, spread evenly over the data.
         batch: frames per forward pass.
         seed: of every random draw.
+        reconstruction: learned after the observers, or None for nearest rounding.
     """
 
     name: str
@@ -64,6 +161,7 @@ class QuantRecipe:
     frames: int = 64
     batch: int = 4
     seed: int = 0
+    reconstruction: ReconstructionRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.batch < 1:
@@ -116,14 +214,22 @@ def _from_table(kind: type, table: dict[str, Any], where: str = "") -> Any:
             value = _from_table(nested, value, f"{where}{key}.")
         elif not _fits(value, str(known[key].type)):
             raise ValueError(f"{where + key} is {value!r}; expected {known[key].type}")
+        elif str(known[key].type) == "float":
+            value = float(value)  # 99 and 99.0 are one recipe
         values[key] = value
     return kind(**values)
 
 
-_NESTED = {"TensorRecipe": TensorRecipe}
+_NESTED = {
+    "TensorRecipe": TensorRecipe,
+    "ReconstructionRecipe | None": ReconstructionRecipe,
+}
+_NAMED = ("UnitKind", "FocusMode", "SelectionMode")  # given by their value; checked when made
 
 
 def _fits(value: Any, annotation: str) -> bool:
     if annotation == "float":
         return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation in _NAMED:
+        return isinstance(value, str)
     return type(value).__name__ == annotation

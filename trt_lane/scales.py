@@ -15,6 +15,8 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.files import atomic_write
 
 SCHEMA = 1
+# Below it FP16 keeps fewer than 5 bits of a step; a channel that small is dead.
+SMALLEST_STEP = 2.0**-20
 # What numpy, zipfile and zlib raise on a file that is damaged or something else altogether.
 _DAMAGE = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError),

@@ -6,6 +6,7 @@ a weight by its module ("model.layer1.0.conv1.weight"), as in the checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -28,13 +29,17 @@ def fold(module: nn.Module, input_hw: tuple[int, int]) -> fx.GraphModule:
 
     Functions of parameters alone become constants, functional layers become modules, batch norms go
     into the layer before them, dropout disappears. Every node that holds a float tensor gets
-    `meta["shape"]`, its shape for N = 1. The module itself is left as it is.
+    `meta["shape"]`, its shape for N = 1. The graph's own `meta["weights"]` is the digest of the
+    weights before all that. The module's weights are left as they are; it goes to eval mode.
     """
     graph_module = fx.symbolic_trace(module.eval())
+    graph_module.meta["weights"] = weights_digest(module)
     with torch.no_grad():
         _fold_constants(graph_module)
         _functional_to_modules(graph_module)
         _copy_weighted(graph_module)
+        if any(isinstance(m, nn.BatchNorm1d) for m in graph_module.modules()):
+            Shapes(graph_module).run(torch.zeros(1, 3, *input_hw))
         _fold_batch_norms(graph_module)
         _drop_inert(graph_module)
         next(n for n in graph_module.graph.nodes if n.op == "placeholder").name = INPUT
@@ -69,6 +74,16 @@ def weighted_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | 
         return None
     module = graph_module.get_submodule(node.target)
     return module if isinstance(module, WEIGHTED) else None
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 of a network's weights: of what a checkpoint holds, so equal on every machine."""
+    sha = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            sha.update(f"{name}|{tuple(value.shape)}|{value.dtype}|".encode())
+            sha.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _fold_constants(graph_module: fx.GraphModule) -> None:
@@ -111,7 +126,7 @@ def _functional_to_modules(graph_module: fx.GraphModule) -> None:
         name = f"{node.name}_layer"
         graph_module.add_submodule(name, layer)
         with graph.inserting_before(node):
-            call = graph.call_module(name, (node.args[0],))
+            call = graph.call_module(name, (_arguments(node, ("input",), (None,))[0],))
         node.replace_all_uses_with(call)
         graph.erase_node(node)
         call.name = node.name
@@ -134,9 +149,11 @@ def _arguments(node: fx.Node, names: tuple[str, ...], defaults: tuple) -> list:
 
 
 def _linear_from(graph_module: fx.GraphModule, node: fx.Node) -> nn.Linear | None:
-    _, weight, bias = _arguments(node, ("input", "weight", "bias"), (None,) * 3)
-    weight, bias = _constant(graph_module, weight), _constant(graph_module, bias)
-    return None if weight is None else _own(nn.Linear(1, 1, bias is not None), weight, bias)
+    _, weight, given_bias = _arguments(node, ("input", "weight", "bias"), (None,) * 3)
+    weight, bias = _constant(graph_module, weight), _constant(graph_module, given_bias)
+    if weight is None or (bias is None and given_bias is not None):
+        return None
+    return _own(nn.Linear(1, 1, bias is not None), weight, bias)
 
 
 def _matmul_from(graph_module: fx.GraphModule, node: fx.Node) -> nn.Linear | None:
@@ -148,11 +165,11 @@ def _matmul_from(graph_module: fx.GraphModule, node: fx.Node) -> nn.Linear | Non
 
 def _conv2d_from(graph_module: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    _, weight, bias, stride, padding, dilation, groups = _arguments(
+    _, weight, given_bias, stride, padding, dilation, groups = _arguments(
         node, names, (None, None, None, 1, 0, 1, 1)
     )
-    weight, bias = _constant(graph_module, weight), _constant(graph_module, bias)
-    if weight is None:
+    weight, bias = _constant(graph_module, weight), _constant(graph_module, given_bias)
+    if weight is None or (bias is None and given_bias is not None):
         return None
     inputs, outputs = weight.shape[1] * groups, weight.shape[0]
     layer = nn.Conv2d(
@@ -230,6 +247,8 @@ def _fold_batch_norms(graph_module: fx.GraphModule) -> None:
         layer = weighted_module(graph_module, before)
         if layer is None or len(before.users) > 1 or calls[before.target] > 1:
             continue
+        if norm.running_mean is None or (isinstance(layer, nn.Linear) and not _is_flat(before)):
+            continue
         _fold_one(layer, norm)
         node.replace_all_uses_with(before)
         graph.erase_node(node)
@@ -241,8 +260,29 @@ def _fold_one(layer: nn.Module, norm: nn.Module) -> None:
         weight, bias = fuse_linear_bn_weights(layer.weight, layer.bias, *numbers)
     else:
         transposed = isinstance(layer, TRANSPOSED)
-        weight, bias = fuse_conv_bn_weights(layer.weight, layer.bias, *numbers, transposed)
+        original = layer.weight
+        if transposed and layer.groups > 1:  # (in, out / groups, ...), and torch forgets the groups
+            original = _with_all_outputs(original, layer.groups)
+        weight, bias = fuse_conv_bn_weights(original, layer.bias, *numbers, transposed)
+        if transposed and layer.groups > 1:
+            weight = _with_outputs_of_group(weight, layer.groups)
     layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+
+
+def _is_flat(node: fx.Node) -> bool:
+    """Whether a linear layer's result is (N, features): BatchNorm1d of (N, C, L) is over C."""
+    return len(node.meta["shape"]) == 2
+
+
+def _with_all_outputs(weight: Tensor, groups: int) -> Tensor:
+    """(in, out / groups, ...) of a grouped transposed convolution to (in / groups, out, ...)."""
+    parts = weight.unflatten(0, (groups, -1))
+    return parts.transpose(0, 1).flatten(1, 2)
+
+
+def _with_outputs_of_group(weight: Tensor, groups: int) -> Tensor:
+    """The inverse of `_with_all_outputs`."""
+    return weight.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _drop_inert(graph_module: fx.GraphModule) -> None:
