@@ -168,6 +168,7 @@ def test_anchors_come_from_the_counts_beside_the_checkpoint(tmp_path, candidates
         (None, "no file .*culane_anchors_freq.pt.*; copy data/culane_anchors_freq.pt of https"),
         (torch.zeros(2000), r"holds \(2000,\); expected \(2784,\) counts"),
         ([1, 2, 3], r"holds list; expected \(2784,\) counts"),
+        (torch.full((2784,), torch.nan), "holds NaN or infinity; expected counts"),
     ],
 )
 def test_checkpoint_without_its_counts_is_refused(tmp_path, counts, message):
