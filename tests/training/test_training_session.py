@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,17 +10,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_training import RECIPE, tiny_model
+from tiny_training import RECIPE as TWO_PARTS
+from tiny_training import tiny_model
 
 from training import data
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.curve import draw_curve
-from training.session import Places, train
+from training.session import Places, _deferred_interrupt, train
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import sha256_file
 from trt_lane.models._checkpoint import bundled_weights
 
 ROOT = Path(__file__).resolve().parents[2]
+RECIPE = replace(TWO_PARTS, parts=1)  # of two parts each would send its own Ctrl-C
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +53,17 @@ def test_finished_training_leaves_listed_weights_and_a_picture(work, tmp_path):
     for line in ('licence = "Apache-2.0"', "frames = 8", "steps = 20", "validation_f1 = "):
         assert line in entry
     assert cv2.imread(str(work / "tiny" / "curve.png")) is not None
+
+
+def test_second_interrupt_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), _deferred_interrupt() as interrupted:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupted()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    with pytest.raises(KeyboardInterrupt):  # and the ordinary Ctrl-C is back
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
 
 
 def test_checkpoint_of_another_recipe_is_refused_with_the_difference(work, tmp_path):
