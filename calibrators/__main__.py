@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
 from calibrators.frames import calibration_frames
+from calibrators.quantise import quantise
 from calibrators.recipe import list_recipes, load_recipe
 from trt_lane.console import guarded
 from trt_lane.files import atomic_write
@@ -33,8 +33,19 @@ def main(arguments: list[str] | None = None) -> int:
     load_weights(model, network, options.weights or bundled_weights(model))
     frames = calibration_frames(options.data, model.image, options.frames or recipe.frames)
     graph_module = fold(network, model.image.input_hw)
-    table = calibrate(graph_module, frames, recipe, model.float_layers, _bar)
+    table = quantise(
+        model,
+        graph_module,
+        frames,
+        recipe,
+        cache_gb=options.cache_gb,
+        resume=options.out.with_suffix(".resume"),
+        progress=_bar,
+        bar=progress,
+    )
     table.save(options.out)
+    for warning in table.info.get("warnings", ()):
+        sys.stderr.write(f"calibrators: warning: {warning}\n")
     if options.reference:
         _save_reference(options.reference, graph_module, table, frames[:REFERENCE_FRAMES])
     sys.stdout.write(
@@ -76,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="the scale table to write (.npz)")
     parser.add_argument(
         "--reference", type=Path, help="also write the fake-quantised heads of some frames (.npz)"
+    )
+    parser.add_argument(
+        "--cache-gb",
+        type=float,
+        default=4.0,
+        help="memory for activations while reconstructing; beyond it they are computed again",
     )
     return parser
 

@@ -70,6 +70,8 @@ class LearnedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape in, the same out."""
+        if self.drop >= 1:
+            return x
         quantised = fake_quantize(x, self.log_step.exp(), self.qmin, self.qmax)
         if self.drop <= 0:
             return quantised

@@ -69,13 +69,23 @@ class SelectionMode(str, Enum):
     PROBED = "probed"  # by decoding again at every refresh
 
 
+class Order(str, Enum):
+    """Whether roundings and activation steps are learned in one pass or in two."""
+
+    TOGETHER = "together"
+    ROUNDING_FIRST = "rounding_first"
+
+
 @dataclass(frozen=True)
 class ReconstructionRecipe:
     """How roundings and steps are learned.
 
     Attributes:
         unit: layer, block or network.
+        order: roundings and activation steps together (QDrop, Selective Focus), or roundings first
+            with float activations and then steps (BRECQ).
         steps: optimiser steps per unit.
+        steps_after: optimiser steps per unit of the second pass when the order has one.
         batch: frames per step.
         learn_rounding: whether weights may round either way (AdaRound).
         learn_steps: whether activation steps are learned along (QDrop, LSQ).
@@ -91,7 +101,9 @@ class ReconstructionRecipe:
     """
 
     unit: UnitKind = UnitKind.NETWORK
+    order: Order = Order.TOGETHER
     steps: int = 800
+    steps_after: int = 200
     batch: int = 4
     learn_rounding: bool = True
     learn_steps: bool = True
@@ -108,7 +120,7 @@ class ReconstructionRecipe:
     unselected: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, kind in (("unit", UnitKind), ("focus", FocusMode), ("selection", SelectionMode)):
+        for name, kind in _KINDS.items():
             value = getattr(self, name)
             try:
                 object.__setattr__(self, name, kind(value))
@@ -117,6 +129,7 @@ class ReconstructionRecipe:
                 raise ValueError(f"{name} is {value!r}; expected one of {known}") from None
         for name, low, high in (
             ("steps", 1, 10**6),
+            ("steps_after", 1, 10**6),
             ("batch", 1, 1024),
             ("lr_rounding", 0, 1),
             ("lr_steps", 0, 1),
@@ -136,8 +149,11 @@ class ReconstructionRecipe:
             self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
         ):
             raise ValueError(
-                f"focus and selection look at the heads; unit is {self.unit.value}, expected network"
+                f"focus and selection look at the heads; unit is {self.unit.value}, not network"
             )
+
+
+_KINDS = {"unit": UnitKind, "order": Order, "focus": FocusMode, "selection": SelectionMode}
 
 
 @dataclass(frozen=True)
@@ -224,7 +240,7 @@ _NESTED = {
     "TensorRecipe": TensorRecipe,
     "ReconstructionRecipe | None": ReconstructionRecipe,
 }
-_NAMED = ("UnitKind", "FocusMode", "SelectionMode")  # given by their value; checked when made
+_NAMED = tuple(kind.__name__ for kind in _KINDS.values())  # given by their value; checked when made
 
 
 def _fits(value: Any, annotation: str) -> bool:

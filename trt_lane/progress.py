@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO, TypeVar
 
 T = TypeVar("T")
@@ -14,14 +14,14 @@ REDRAW_S = 0.1
 
 
 def progress(
-    items: Iterable[T], total: int, what: str, stream: TextIO | None = None
+    items: Iterable[T], total: int, what: str | Callable[[], str], stream: TextIO | None = None
 ) -> Iterator[T]:
     """Pass items on, drawing a bar on `stream` (stderr) if that is a terminal.
 
     Args:
         items: what to go through.
         total: how many there are.
-        what: a word or two in front of the bar.
+        what: a word or two in front of the bar, or a function that gives them anew each time.
         stream: where to draw.
     """
     stream = sys.stderr if stream is None else stream
@@ -34,7 +34,8 @@ def progress(
             now = time.monotonic()
             if now - drawn_at >= REDRAW_S:
                 drawn_at = now
-                stream.write("\r" + _line(what, done, total, now - start) + "\x1b[K")
+                label = what if isinstance(what, str) else what()
+                stream.write("\r" + _line(label, done, total, now - start) + "\x1b[K")
                 stream.flush()
             yield item
     finally:

@@ -1,0 +1,85 @@
+"""A whole recipe: observers, then reconstruction where the recipe has one."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx
+
+from calibrators.calibrate import calibrate
+from calibrators.collect import Progress
+from calibrators.fake_quant import quantised_network
+from calibrators.losses import FocusLoss, SquaredError
+from calibrators.recipe import QuantRecipe, UnitKind
+from calibrators.reconstruct import reconstruct
+from trt_lane.model import LaneModel
+from trt_lane.models._folded import heads_of
+from trt_lane.scales import ScaleTable
+
+Bar = Callable[[Iterable[int], int, Callable[[], str]], Iterable[int]]
+
+
+def quantise(
+    model: LaneModel,
+    graph_module: fx.GraphModule,
+    frames: Tensor,
+    recipe: QuantRecipe,
+    *,
+    cache_gb: float = 4.0,
+    resume: Path | None = None,
+    progress: Progress = lambda items, _: items,
+    bar: Bar | None = None,
+) -> ScaleTable:
+    """A ScaleTable by a recipe.
+
+    Args:
+        model: heads and decoder.
+        graph_module: the folded float network.
+        frames: network inputs float32 (F, 3, h, w); no labels.
+        recipe: the method.
+        cache_gb: memory for calibration activations.
+        resume: file that keeps the state of a long reconstruction.
+        progress: bars over collections.
+        bar: bar over reconstruction steps, with a label that changes.
+    """
+    start = time.monotonic()
+    table = calibrate(graph_module, frames, recipe, model.float_layers, progress)
+    if recipe.reconstruction is None:
+        return table
+    warnings: list[str] = []
+    if recipe.reconstruction.unit is UnitKind.NETWORK:
+        loss = FocusLoss(
+            model.heads,
+            model.decoder,
+            {name: node.name for name, node in heads_of(graph_module).items()},
+            head_outputs(graph_module, frames, recipe.batch),
+            head_outputs(quantised_network(graph_module, table), frames, recipe.batch),
+            recipe.reconstruction,
+        )
+        warnings = loss.warnings
+    else:
+        loss = SquaredError()
+    learned = reconstruct(
+        graph_module,
+        table,
+        frames,
+        recipe.reconstruction,
+        loss,
+        recipe.seed,
+        cache_gb,
+        resume,
+        bar,
+    )
+    info = {**table.info, "seconds": round(time.monotonic() - start, 1), "warnings": warnings}
+    return dataclasses.replace(learned, info=info)
+
+
+@torch.no_grad()
+def head_outputs(network: fx.GraphModule, frames: Tensor, batch: int) -> dict[str, Tensor]:
+    """Heads (F, *shape) of all frames."""
+    parts = [network(chunk) for chunk in frames.split(batch)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,270 @@
+"""Reconstruction: learn roundings and steps so that a unit gives what it gave in float.
+
+One loop for AdaRound, BRECQ, QDrop and Selective Focus; they differ in the unit, in the loss and in
+the numbers of their recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, fx
+
+from calibrators.activation_cache import ActivationCache
+from calibrators.fake_quant import replace_weights
+from calibrators.insert import insert_sites
+from calibrators.learned import LearnedActivation, LearnedRounding, annealed_beta
+from calibrators.recipe import Order, ReconstructionRecipe, UnitKind
+from calibrators.resume import Checkpoint
+from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
+from trt_lane.scales import ScaleTable
+
+Outputs = Mapping[str, Tensor]
+SAVE_EVERY_S = 15.0
+
+
+class Loss(Protocol):
+    """What a unit's outputs are held against."""
+
+    def __call__(self, step: int, out: Outputs, target: Outputs) -> Tensor:
+        """A scalar of float32; 0 when `out` equals `target`."""
+        ...
+
+    def status(self) -> str:
+        """A few words for the progress bar."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """The quantised network while it learns."""
+
+    network: fx.GraphModule
+    activations: dict[str, LearnedActivation]
+    weights: dict[str, LearnedRounding]
+
+    def table(self, start: ScaleTable) -> ScaleTable:
+        """What was learned, hardened."""
+        return dataclasses.replace(
+            start,
+            activations={key: a.scale() for key, a in self.activations.items()},
+            rounded={name: w.levels() for name, w in self.weights.items()},
+        )
+
+
+def reconstruct(
+    graph_module: fx.GraphModule,
+    table: ScaleTable,
+    frames: Tensor,
+    recipe: ReconstructionRecipe,
+    loss: Loss,
+    seed: int = 0,
+    cache_gb: float = 4.0,
+    resume: Path | None = None,
+    bar: Callable[[Iterable[int], int, Callable[[], str]], Iterable[int]] | None = None,
+) -> ScaleTable:
+    """A table with learned roundings and activation steps in the place of the observers'.
+
+    Args:
+        graph_module: the folded float network.
+        table: where learning starts: steps by observers, weights to be rounded.
+        frames: network inputs float32 (F, 3, h, w).
+        recipe: units, steps, rates.
+        loss: compares a unit's outputs.
+        seed: of every random draw; the same seed gives the same table.
+        cache_gb: at most so much memory for activations; beyond it they are computed again.
+        resume: file that keeps the state; a run that was cut off goes on from it.
+        bar: wraps the steps with a progress bar.
+    """
+    student = make_student(graph_module, table, recipe)
+    units = _UNITS[recipe.unit](graph_module)
+    work = [(phase, unit) for phase in phases(recipe) for unit in units]
+    checkpoint = Checkpoint(resume, _identity(table, frames, recipe, seed))
+    state = checkpoint.load()
+    done = 0 if state is None else state["unit"]
+    if state is not None:
+        _restore(student, state)
+    cache = ActivationCache(graph_module, student.network, frames, cache_gb)
+    for number in range(done, len(work)):
+        phase, unit = work[number]
+        _set_activations(student, phase)
+        first = state["step"] if state is not None and number == done else 0
+        optimiser_state = state["optimiser"] if first else None
+
+        def save(step: int, optimiser: torch.optim.Optimizer, number: int = number) -> None:
+            checkpoint.save({"unit": number, "step": step, **_snapshot(student, optimiser)})
+
+        label = f"{number + 1}/{len(work)} " if len(work) > 1 else ""
+
+        steps: Iterable[int] = range(first, phase.steps)
+        if bar is not None:
+            steps = bar(steps, phase.steps - first, lambda label=label: label + loss.status())
+        _learn_unit(student, unit, cache, phase, loss, seed + number, steps, optimiser_state, save)
+        _harden(student, unit)
+        checkpoint.save({"unit": number + 1, "step": 0, **_snapshot(student, None)})
+    checkpoint.remove()
+    return student.table(table)
+
+
+def make_student(
+    graph_module: fx.GraphModule, table: ScaleTable, recipe: ReconstructionRecipe
+) -> Student:
+    """The quantised network with everything learnable in it, all frozen at first."""
+    activations: dict[str, LearnedActivation] = {}
+
+    def make(site: object) -> LearnedActivation:
+        activations[site.key] = LearnedActivation(table.activations[site.key])
+        return activations[site.key]
+
+    network = insert_sites(graph_module, table.sites, make)
+    weights = {
+        name: LearnedRounding(graph_module.get_parameter(name), scale)
+        for name, scale in table.weights.items()
+    }
+    for weight in weights.values():
+        weight.hard = not recipe.learn_rounding
+    replace_weights(network, weights)
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return Student(network, activations, weights)
+
+
+def phases(recipe: ReconstructionRecipe) -> list[ReconstructionRecipe]:
+    """The passes over all units: one, or BRECQ's two."""
+    if recipe.order is Order.TOGETHER:
+        return [recipe]
+    rounding = dataclasses.replace(recipe, learn_steps=False)
+    after = dataclasses.replace(recipe, learn_rounding=False, steps=recipe.steps_after)
+    return [rounding, after]
+
+
+def _set_activations(student: Student, phase: ReconstructionRecipe) -> None:
+    """While BRECQ learns roundings, all activations are float; else all are quantised."""
+    float_now = phase.order is Order.ROUNDING_FIRST and not phase.learn_steps
+    for activation in student.activations.values():
+        activation.drop = 1.0 if float_now else 0.0
+
+
+def _learn_unit(
+    student: Student,
+    unit: Unit,
+    cache: ActivationCache,
+    recipe: ReconstructionRecipe,
+    loss: Loss,
+    seed: int,
+    steps: Iterable[int],
+    optimiser_state: dict | None,
+    save: Callable[[int, torch.optim.Optimizer], None],
+) -> None:
+    """Run the given steps of one unit, from the optimiser's state where there is one."""
+    activations, weights = _inside(student, unit)
+    if not weights and not activations:
+        return
+    stretch = Stretch(student.network, unit)
+    drawn = cache.open(unit, mixed=recipe.drop > 0 and recipe.unit is not UnitKind.NETWORK)
+    groups = []
+    if recipe.learn_rounding:
+        groups.append({"params": [w.v for w in weights], "lr": recipe.lr_rounding})
+    if recipe.learn_steps:
+        groups.append({"params": [a.log_step for a in activations], "lr": recipe.lr_steps})
+    groups = [g for g in groups if g["params"]]
+    if not groups:
+        return
+    optimiser = torch.optim.Adam(groups)
+    if optimiser_state is not None:
+        optimiser.load_state_dict(optimiser_state)
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    if recipe.learn_steps:
+        for activation in activations:
+            activation.drop = recipe.drop
+    count = sum(w.v.numel() for w in weights) or 1
+    saved_at = time.monotonic()
+    for step in steps:
+        # Seeded by step, so that a run that was cut off draws what a whole one draws.
+        torch.manual_seed(seed * 1_000_003 + step)
+        chosen = torch.randint(cache.frame_count, (min(recipe.batch, cache.frame_count),))
+        inputs, target = drawn(chosen)
+        total = loss(step, stretch(inputs), target)
+        beta = annealed_beta(step, recipe.steps, recipe.warm_up)
+        if beta is not None and recipe.learn_rounding and weights:
+            decided = sum(w.regulariser(beta) for w in weights)
+            scale = 1 / count if recipe.unit is UnitKind.NETWORK else 1.0
+            total = total + recipe.regularisation * scale * decided
+        for group in optimiser.param_groups:
+            if group["params"][0].ndim == 0:  # activation steps: cosine to 0, as QDrop does
+                group["lr"] = recipe.lr_steps * _cosine(step, recipe.steps)
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+        if time.monotonic() - saved_at > SAVE_EVERY_S:
+            save(step + 1, optimiser)
+            saved_at = time.monotonic()
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(False)
+
+
+def _inside(student: Student, unit: Unit) -> tuple[list[LearnedActivation], list[LearnedRounding]]:
+    """What is learnable in a unit."""
+    nodes = {n.name: n for n in student.network.graph.nodes}
+    layers = {nodes[n].target for n in unit.nodes if nodes[n].op == "call_module"}
+    weights = [w for name, w in student.weights.items() if name.rpartition(".")[0] in layers]
+    keys: list[str] = []
+    for name in unit.nodes:
+        for source in nodes[name].all_input_nodes:
+            key = source.target.removeprefix("quantize_") if source.op == "call_module" else ""
+            is_site = source.name.startswith("quantize_") and key in student.activations
+            if is_site and key not in keys:
+                keys.append(key)
+    return [student.activations[key] for key in keys], weights
+
+
+def _harden(student: Student, unit: Unit) -> None:
+    activations, weights = _inside(student, unit)
+    for weight in weights:
+        weight.hard = True
+    for activation in activations:
+        if activation.drop < 1:
+            activation.drop = 0.0
+
+
+def _cosine(step: int, steps: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _snapshot(student: Student, optimiser: torch.optim.Optimizer | None) -> dict:
+    return {
+        "v": {name: w.v.detach() for name, w in student.weights.items()},
+        "hard": [name for name, w in student.weights.items() if w.hard],
+        "log_step": {key: a.log_step.detach() for key, a in student.activations.items()},
+        "optimiser": None if optimiser is None else optimiser.state_dict(),
+    }
+
+
+def _restore(student: Student, state: dict) -> None:
+    for name, weight in student.weights.items():
+        weight.v.data.copy_(state["v"][name])
+        weight.hard = name in state["hard"]
+    for key, activation in student.activations.items():
+        activation.log_step.data.copy_(state["log_step"][key])
+
+
+def _identity(table: ScaleTable, frames: Tensor, recipe: ReconstructionRecipe, seed: int) -> str:
+    """What a saved state belongs to."""
+    return f"{table.digest()}|{tuple(frames.shape)}|{recipe}|{seed}"
+
+
+_UNITS: dict[UnitKind, Callable[[fx.GraphModule], list[Unit]]] = {
+    UnitKind.LAYER: layer_units,
+    UnitKind.BLOCK: block_units,
+    UnitKind.NETWORK: lambda graph_module: [network_unit(graph_module)],
+}
