@@ -51,14 +51,15 @@ def export(
     if table is not None:
         _check_table(graph_module, table)
     exported = _export_marked(graph_module, table, model, batch)
-    resolve_markers(exported, table)
-    exported = to_float_type(exported, float_type, table.maxima if table else {})
+    names = resolve_markers(exported, table)
+    maxima = {names[k]: v for k, v in table.maxima.items() if k in names} if table else {}
+    exported = to_float_type(exported, float_type, maxima)
     exported.producer_name = "trt_lane"
     description = exported.metadata_props.add()
     description.key = DESCRIPTION
     description.value = json.dumps(describe(model, table, float_type))
     _name_shapes(exported, model, batch)
-    onnx.checker.check_model(exported, full_check=float_type == "fp32")
+    onnx.checker.check_model(exported, full_check=True)
     write_bytes(path, exported.SerializeToString(deterministic=True))
     return exported
 
@@ -187,6 +188,7 @@ def _mark_weights(marked: fx.GraphModule, table: ScaleTable) -> None:
 
 def _check_table(graph_module: fx.GraphModule, table: ScaleTable) -> None:
     names = {node.name for node in graph_module.graph.nodes}
+    of_weights = table.digests.get("weights")
     unknown = [s.tensor for s in table.sites if s.tensor not in names or set(s.users) - names]
     weights = dict(graph_module.state_dict())
     unknown += [
@@ -197,6 +199,11 @@ def _check_table(graph_module: fx.GraphModule, table: ScaleTable) -> None:
     if unknown:
         raise TrtLaneError(
             f"the scale table is of another network: {unknown[:3]} do not fit; calibrate again"
+        )
+    if of_weights is not None and of_weights != graph_module.meta["weights"]:
+        raise TrtLaneError(
+            f"the scale table was made for other weights (sha256 {of_weights[:12]}…, these are "
+            f"{graph_module.meta['weights'][:12]}…); calibrate again with these weights"
         )
     scales = {**table.activations, **table.weights}
     low = sorted(key for key, scale in scales.items() if scale.bits != 8)

@@ -16,10 +16,10 @@ from onnx import TensorProto, numpy_helper
 
 from engines.graph_index import GraphIndex
 from trt_lane.errors import TrtLaneError
+from trt_lane.scales import SMALLEST_STEP
 
 _WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 0}
 _VIEWS = {"Reshape", "Transpose", "Flatten", "Unsqueeze", "Squeeze", "Slice", "Split", "MaxPool"}
-_FP16_NORMAL = 2.0**-14
 
 
 @dataclass(frozen=True)
@@ -278,16 +278,16 @@ def _pairs_match(graph: Graph) -> Iterator[Finding]:
 
 
 def _types_match(graph: Graph) -> Iterator[Finding]:
-    """FP16 networks: a step below FP16's normal range has lost digits."""
+    """FP16 networks: a step that FP16 holds with fewer than 5 bits has lost its value."""
     for node in graph.of_type("QuantizeLinear", "DequantizeLinear"):
         proto = graph.initializer.get(node.input[1])
         if proto is not None and proto.data_type == TensorProto.FLOAT16:
             smallest = float(numpy_helper.to_array(proto).min())
-            if smallest < _FP16_NORMAL:
+            if smallest < SMALLEST_STEP:
                 yield Finding(
                     "fp16-scale",
                     node.name,
-                    f"scale {smallest:.3g} is below FP16's normal range; keep this layer in FP32",
+                    f"scale {smallest:.3g} is too small for FP16; keep this layer in FP32",
                 )
 
 

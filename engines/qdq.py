@@ -11,27 +11,29 @@ from trt_lane.scales import Scale, ScaleTable
 DOMAIN = "trt_lane"
 
 
-def resolve_markers(model: onnx.ModelProto, table: ScaleTable | None) -> None:
-    """Replace every marker in place.
+def resolve_markers(model: onnx.ModelProto, table: ScaleTable | None) -> dict[str, str]:
+    """Replace every marker in place; returns the tensor's name by the graph node's name.
 
-    Name: its tensor takes that name. Quantize: QuantizeLinear and DequantizeLinear with the key's
-    step. Weight: the float initialiser becomes the table's int8 levels behind a DequantizeLinear
-    along the weight's channel axis.
+    Name: its tensor takes that name, but a head keeps the head's. Quantize: QuantizeLinear and
+    DequantizeLinear with the key's step. Weight: the float initialiser becomes the table's int8
+    levels behind a DequantizeLinear along the weight's channel axis.
     """
     graph = model.graph
     nodes: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}
+    names: dict[str, str] = {}
     outputs = {output.name for output in graph.output}
     steps = _Initialisers(graph)
     for node in graph.node:
         for i, name in enumerate(node.input):
-            node.input[i] = renamed.get(name, name)
+            node.input[i] = _final(renamed, name)
         if node.domain != DOMAIN:
             nodes.append(node)
             continue
         name = node.attribute[0].s.decode()
         if node.op_type == "Name":
             _rename(nodes, node, name, renamed, outputs)
+            names[name] = node.output[0]
         elif node.op_type == "Quantize":
             renamed[node.output[0]] = _quantize(
                 nodes, steps, node.input[0], name, table.activations[name]
@@ -41,12 +43,29 @@ def resolve_markers(model: onnx.ModelProto, table: ScaleTable | None) -> None:
             steps.add(weight, table.rounded[name])
             renamed[node.output[0]] = _dequantize(nodes, steps, weight, name, table.weights[name])
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(live_nodes(nodes, outputs))
     kept = [o for o in model.opset_import if o.domain != DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(kept)
     _drop_unused_initialisers(graph)
     del graph.value_info[:]
+    return {name: _final(renamed, marked) for name, marked in names.items()}
+
+
+def live_nodes(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """Nodes that some output needs, in order."""
+    wanted, live = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            live.append(node)
+    return live[::-1]
+
+
+def _final(renamed: dict[str, str], name: str) -> str:
+    while renamed.get(name, name) != name:
+        name = renamed[name]
+    return name
 
 
 class _Initialisers:
@@ -75,9 +94,14 @@ def _rename(
     """Give the tensor behind a Name marker its name, unless it is a graph output."""
     source, target = marker.input[0], marker.output[0]
     maker = next((n for n in reversed(nodes) if source in n.output), None)
-    if maker is None:  # a view of an input: nothing of its own to name
-        renamed[target] = source
+    if maker is None or source in outputs:  # nothing of its own to name: an input, or a head
+        if target in outputs:
+            nodes.append(helper.make_node("Identity", [source], [target], name=name))
+        else:
+            renamed[target] = source
         return
+    if name in outputs:  # a layer that is called as some head is
+        name = f"{name}_inner"
     new = target if target in outputs else name
     position = list(maker.output).index(source)
     maker.output[position] = new
@@ -96,6 +120,8 @@ def _quantize(
     scale_name = steps.add(f"{key}_scale", scale.value)
     zero = steps.add("zero_point", np.int8(0).reshape(()))
     levels, output = f"{tensor}_q", f"{tensor}_dq"
+    if any(output in n.output for n in nodes):
+        return output  # two graph nodes that are one tensor here
     nodes += [
         helper.make_node(
             "QuantizeLinear", [tensor, scale_name, zero], [levels], name=f"{tensor}_quantize"

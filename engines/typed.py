@@ -6,7 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.qdq import live_nodes
 from trt_lane.errors import TrtLaneError
+from trt_lane.scales import SMALLEST_STEP
 
 # Half of FP16's largest number: room for frames beyond the calibration set.
 FP16_LIMIT = 65504 / 2
@@ -24,7 +26,12 @@ _FIRST_INPUT_OPS = {
     *("Gather", "GatherElements", "GatherND", "Slice", "Expand", "Tile"),
     *("Reshape", "Unsqueeze", "Squeeze", "Pad", "Split"),
 }
+_NEVER_FLOAT = {
+    *("Shape", "Size", "NonZero", "ArgMax", "ArgMin", "Equal", "Less", "LessOrEqual", "Greater"),
+    *("GreaterOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf"),
+}
 _VIEWS = {"Reshape", "Transpose", "Flatten", "Unsqueeze", "Squeeze"}
+_PASSING_ON = _VIEWS | {"QuantizeLinear", "DequantizeLinear"}
 _FP32, _FP16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 
@@ -56,13 +63,51 @@ def to_float_type(
 def fp32_nodes(model: onnx.ModelProto, maxima: dict[str, float]) -> dict[str, str]:
     """Names of the nodes that must not run in FP16, with the reason."""
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     makers = {o: n for n in model.graph.node for o in n.output}
+    maxima = _passed_on(model.graph, maxima)
     kept = {name: "head: its numbers are read by the decoder" for name in _head_tails(model.graph)}
     for node in model.graph.node:
         reason = _reason(node, constants, makers, maxima)
+        if not reason and node.op_type == "Div":
+            divisor = _maker_of(node.input[1], makers)
+            if divisor is not None and divisor.name in kept:
+                reason = f"divides by what {divisor.name} keeps from being 0 in FP16"
         if reason:
             kept[node.name] = reason
+    _keep_what_sums_up(model.graph, kept, maxima)
     return kept
+
+
+def _maker_of(name: str, makers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+    """The node behind a tensor, seen through views."""
+    maker = makers.get(name)
+    while maker is not None and maker.op_type in _VIEWS | {"Expand"}:
+        maker = makers.get(maker.input[0])
+    return maker
+
+
+def _passed_on(graph: onnx.GraphProto, maxima: dict[str, float]) -> dict[str, float]:
+    """The maxima with those of tensors that Q/DQ and views make of the known ones."""
+    known = dict(maxima)
+    for node in graph.node:
+        if node.op_type in _PASSING_ON and node.input[0] in known:
+            known.setdefault(node.output[0], known[node.input[0]])
+    return known
+
+
+def _keep_what_sums_up(
+    graph: onnx.GraphProto, kept: dict[str, str], maxima: dict[str, float]
+) -> None:
+    """A tensor of unknown range that becomes one near the limit may pass it: MatMul before bias."""
+    growing = {n.output[0] for n in graph.node if maxima.get(n.output[0], 0.0) > FP16_LIMIT}
+    for node in reversed(graph.node):
+        if growing.isdisjoint(node.output) or node.op_type in _PASSING_ON:
+            continue
+        kept.setdefault(node.name, f"makes {node.output[0]}, which comes near FP16's limit")
+        growing.update(n for n in node.input if n and n not in maxima)
 
 
 def _head_tails(graph: onnx.GraphProto) -> list[str]:
@@ -94,7 +139,7 @@ def _reason(
 ) -> str:
     if node.op_type in _WIDE_RANGE_OPS:
         return f"{node.op_type} leaves FP16's range inside"
-    for name in node.output:
+    for name in (*node.output, *node.input):
         if maxima.get(name, 0.0) > FP16_LIMIT:
             return f"|{name}| reaches {maxima[name]:.3g}"
     for name in node.input:
@@ -102,14 +147,16 @@ def _reason(
         if value is not None and value.dtype == np.float32 and value.size:
             if np.abs(value).max() > FP16_LIMIT:
                 return f"constant {name} reaches {np.abs(value).max():.3g}"
+            if value.size == 1 and 0 < abs(float(value.reshape(()))) < FP16_NORMAL:
+                return f"constant {name} is {float(value.reshape(())):.3g}: 0 or coarse in FP16"
             is_step = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-            if is_step and value.min() < FP16_NORMAL:
-                return f"step {name} is {value.min():.3g}, below FP16's normal range"
+            if is_step and value.min() < SMALLEST_STEP:
+                return f"step {name} is {value.min():.3g}, too small for FP16"
         maker = makers.get(name)
         if maker is not None and maker.op_type == "DequantizeLinear":
             step = constants.get(maker.input[1])
-            if step is not None and step.min() < FP16_NORMAL:
-                return f"step {maker.input[1]} is {step.min():.3g}, below FP16's normal range"
+            if step is not None and step.min() < SMALLEST_STEP:
+                return f"step {maker.input[1]} is {step.min():.3g}, too small for FP16"
     return ""
 
 
@@ -137,7 +184,7 @@ class _Typer:
             wanted = _FP32 if node.name in self.kept else _FP16
             self._type_node(node, wanted, outputs)
         del self.graph.node[:]
-        self.graph.node.extend(_live(self.nodes, outputs))
+        self.graph.node.extend(live_nodes(self.nodes, outputs))
         used = {name for node in self.graph.node for name in node.input}
         kept = [i for i in self.graph.initializer if i.name in used]
         del self.graph.initializer[:]
@@ -148,7 +195,10 @@ class _Typer:
             self._type_constant(node, wanted)
             return
         if node.op_type == "Cast":
-            self._type_cast(node, wanted)
+            self._type_cast(node, _FP32 if node.output[0] in outputs else wanted)
+            return
+        if node.op_type == "ConstantOfShape":
+            self._type_filled(node)
             return
         parameters = _FLOAT_PARAMETERS.get(node.op_type, ())
         for i, name in enumerate(node.input):
@@ -171,7 +221,7 @@ class _Typer:
 
     def _float_outputs(self, node: onnx.NodeProto) -> list[int]:
         """Positions of a node's outputs that have the type it computes in."""
-        if node.op_type in ("Shape", "NonZero", "ArgMax", "ArgMin", "Equal", "Less", "Greater"):
+        if node.op_type in _NEVER_FLOAT:
             return []
         if node.op_type == "TopK":
             return [0]
@@ -182,9 +232,6 @@ class _Typer:
             data = list(node.input[1:])
         elif node.op_type in _FIRST_INPUT_OPS:
             data = [node.input[0]]
-        elif node.op_type == "ConstantOfShape":
-            value = next((a.t for a in node.attribute if a.name == "value"), None)
-            return [0] if value is None or value.data_type == _FP32 else []
         return list(range(len(node.output))) if any(self._is_float(n) for n in data) else []
 
     def _type_constant(self, node: onnx.NodeProto, wanted: int) -> None:
@@ -203,6 +250,13 @@ class _Typer:
         if to.i in (_FP32, _FP16):
             to.i = wanted
             self.types[node.output[0]] = wanted
+        self.nodes.append(node)
+
+    def _type_filled(self, node: onnx.NodeProto) -> None:
+        """ConstantOfShape gives the type of its value, FP32 if it has none, whatever we want."""
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if value is None or value.data_type == _FP32:
+            self.types[node.output[0]] = _FP32
         self.nodes.append(node)
 
     def _is_float(self, name: str) -> bool:
@@ -274,13 +328,3 @@ class _Typer:
             helper.make_node("Cast", [source], [target], name=f"{target}_cast", to=to)
         )
         self.types[target] = to
-
-
-def _live(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
-    """Nodes that some output needs, in order."""
-    wanted, live = set(outputs), []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            live.append(node)
-    return live[::-1]

@@ -69,7 +69,7 @@ def test_a_missing_description_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["int8_minmx", "", "nothing.toml", "recipes"])
 def test_an_unknown_recipe_is_answered_with_the_known_ones(name):
-    with pytest.raises(TrtLaneError, match="known recipes: .*int8_minmax"):
+    with pytest.raises(TrtLaneError, match=r"known recipes: .*int8_minmax"):
         load_recipe(name)
 
 
