@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,31 @@ class Graph(GraphIndex):
         return (n for n in self.nodes if n.op_type in kinds)
 
     def is_weight(self, dequantize: onnx.NodeProto) -> bool:
-        """Whether a DequantizeLinear unpacks a constant."""
-        return self.array(dequantize.input[0]) is not None
+        """Whether a DequantizeLinear unpacks a constant, int8 or float behind QuantizeLinear."""
+        return self.levels(dequantize) is not None
+
+    def levels(self, dequantize: onnx.NodeProto) -> np.ndarray | None:
+        """What a DequantizeLinear unpacks: int8, or the float constant that was quantised."""
+        maker = self.producer.get(dequantize.input[0])
+        if maker is not None and maker.op_type == "QuantizeLinear":
+            return self.array(maker.input[0])
+        return self.array(dequantize.input[0])
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor depends on no input, seen through views."""
+        maker = self.producer.get(name)
+        while maker is not None and maker.op_type in _VIEWS | {"Cast"}:
+            name = maker.input[0]
+            maker = self.producer.get(name)
+        return self.array(name) is not None
+
+    @cached_property
+    def types(self) -> dict[str, int]:
+        """Element type of every tensor for which ONNX can tell it."""
+        inferred = onnx.shape_inference.infer_shapes(self.model).graph
+        known = {k: v.data_type for k, v in self.initializer.items()}
+        values = (*inferred.value_info, *inferred.input, *inferred.output)
+        return known | {v.name: v.type.tensor_type.elem_type for v in values}
 
     def dequantized(self, name: str, kinds: set[str] = _VIEWS) -> onnx.NodeProto | None:
         """The DequantizeLinear behind a tensor, looking through views and casts, or None."""
@@ -86,11 +110,12 @@ def _scales_are_sound(graph: Graph) -> Iterator[Finding]:
             yield Finding(
                 "scale-constant", node.name, "scale is computed; TensorRT wants a constant"
             )
-        elif not (np.isfinite(scale.astype(np.float64)).all() and (scale > 0).all()):
+        elif not (scale.size and np.isfinite(scale.astype(np.float64)).all() and (scale > 0).all()):
+            numbers = f"{scale.min()}..{scale.max()}" if scale.size else "empty"
             yield Finding(
                 "scale-positive",
                 node.name,
-                f"scale is {scale.min()}..{scale.max()}; expected positive and finite numbers",
+                f"scale is {numbers}; expected positive and finite numbers",
             )
 
 
@@ -102,6 +127,11 @@ def _zero_points_are_zero(graph: Graph) -> Iterator[Finding]:
                     "zero-point",
                     node.name,
                     "no zero point: ONNX then means uint8; TensorRT's INT8 wants int8 zeros",
+                )
+            levels = graph.array(node.input[0])
+            if levels is not None and levels.dtype != np.int8:
+                yield Finding(
+                    "zero-point", node.name, f"levels are {levels.dtype}; TensorRT's INT8 is int8"
                 )
             continue
         zero = graph.array(node.input[2])
@@ -144,15 +174,15 @@ def _weights_have_the_right_axis(graph: Graph) -> Iterator[Finding]:
             maker = graph.producer.get(maker.input[0])
         if maker is None or maker.op_type != "DequantizeLinear" or not graph.is_weight(maker):
             continue
-        scale, levels = graph.scale(maker), graph.array(maker.input[0])
+        scale, levels = graph.scale(maker), graph.levels(maker)
         if scale is None or scale.size == 1:
             continue
         axis = next((a.i for a in maker.attribute if a.name == "axis"), 1) % levels.ndim
         if node.op_type == "Gemm":
-            untransposed = not next((a.i for a in node.attribute if a.name == "transB"), 0)
-            expected = 1 if untransposed and not transposed else 0
+            transposed ^= bool(next((a.i for a in node.attribute if a.name == "transB"), 0))
+            expected = 0 if transposed else 1
         elif node.op_type == "MatMul":
-            expected = 0 if transposed else levels.ndim - 1
+            expected = levels.ndim - (2 if transposed else 1)
         else:
             expected = _WEIGHT_AXIS[node.op_type]
         if axis != expected:
@@ -178,7 +208,7 @@ def _weighted_layers_are_whole(graph: Graph) -> Iterator[Finding]:
         if weight is not None and not graph.is_weight(weight):
             weight = None
         if (data is None) != (weight is None) and (
-            weight is not None or graph.array(node.input[1]) is not None
+            weight is not None or graph.is_constant(node.input[1])
         ):
             missing = "input" if data is None else "weight"
             yield Finding(
@@ -197,8 +227,11 @@ def _bias_is_float(graph: Graph) -> Iterator[Finding]:
 def _residual_identity_is_quantised(graph: Graph) -> Iterator[Finding]:
     for node in graph.of_type("Add"):
         branches = [_fusible_convolution(graph, name) for name in node.input]
-        if not any(branches) or any(graph.array(name) is not None for name in node.input):
+        if not any(branches) or any(graph.is_constant(name) for name in node.input):
             continue
+        shapes = [graph.shapes.get(name) for name in node.input]
+        if None not in shapes and shapes[0] != shapes[1]:
+            continue  # a broadcast: the builder fuses only sums of equal shapes
         if all(graph.dequantized(n) is None for n in node.input):
             yield Finding(
                 "residual-identity",
@@ -225,7 +258,7 @@ def _fusible_convolution(graph: Graph, name: str) -> bool:
         maker is not None
         and maker.op_type in ("Conv", "ConvTranspose")
         and graph.dequantized(maker.input[0]) is not None
-        and len(graph.consumers.get(name, [])) == 1
+        and graph.sole_reader(name)
     )
 
 
@@ -233,9 +266,10 @@ def _concat_scales_are_equal(graph: Graph) -> Iterator[Finding]:
     for node in graph.of_type("Concat"):
         dequantizers = [graph.dequantized(name) for name in node.input]
         activations = [d for d in dequantizers if d is not None and not graph.is_weight(d)]
-        if not activations:
+        steps = [graph.scale(d) for d in activations]
+        scales = {float(s.ravel()[0]) for s in steps if s is not None and s.size}
+        if not scales:
             continue
-        scales = {float(graph.scale(d).ravel()[0]) for d in activations}
         if len(scales) > 1:
             yield Finding(
                 "concat-scales",
@@ -255,7 +289,8 @@ def _concat_scales_are_equal(graph: Graph) -> Iterator[Finding]:
 def _one_scale_per_tensor(graph: Graph) -> Iterator[Finding]:
     for name, users in graph.consumers.items():
         quantizers = [u for u in users if u.op_type == "QuantizeLinear" and u.input[0] == name]
-        scales = {graph.scale(q).tobytes() for q in quantizers if graph.scale(q) is not None}
+        steps = [graph.scale(q) for q in quantizers]
+        scales = {s.astype(np.float64).tobytes() for s in steps if s is not None}
         if len(scales) > 1:
             yield Finding(
                 "one-scale",
@@ -271,7 +306,9 @@ def _pairs_match(graph: Graph) -> Iterator[Finding]:
             if user.op_type != "DequantizeLinear":
                 continue
             first, second = graph.scale(node), graph.scale(user)
-            if first is not None and second is not None and not np.array_equal(first, second):
+            if first is None or second is None:
+                continue
+            if not np.array_equal(first.ravel(), second.ravel(), equal_nan=True):
                 yield Finding(
                     "pair-scales", user.name, f"its scale differs from that of {node.name}"
                 )
@@ -279,6 +316,15 @@ def _pairs_match(graph: Graph) -> Iterator[Finding]:
 
 def _types_match(graph: Graph) -> Iterator[Finding]:
     """FP16 networks: a step that FP16 holds with fewer than 5 bits has lost its value."""
+    for node in graph.of_type("QuantizeLinear"):
+        pair = [graph.types.get(name) for name in node.input[:2]]
+        if None not in pair and pair[0] != pair[1]:
+            names = [TensorProto.DataType.Name(kind) for kind in pair]
+            yield Finding(
+                "scale-type",
+                node.name,
+                f"input is {names[0]} and scale {names[1]}; TensorRT wants one type for both",
+            )
     for node in graph.of_type("QuantizeLinear", "DequantizeLinear"):
         proto = graph.initializer.get(node.input[1])
         if proto is not None and proto.data_type == TensorProto.FLOAT16:

@@ -221,7 +221,7 @@ def test_a_batch_of_frames_is_computed_frame_by_frame(tmp_path):
     table = table_of(network)
     model = export(described(network), network, table, tmp_path / "two.onnx", batch=2)
     export(described(network), network, table, tmp_path / "one.onnx")
-    assert [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim][0] == 2
+    assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_value == 2
     both = GraphRunner(tmp_path / "two.onnx", 1)(frames(2).numpy())["out"]
     np.testing.assert_allclose(both, run(tmp_path / "one.onnx", frames(2))["out"], atol=1e-5)
 
