@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
+from engines.constants import fold_constants
 from engines.qdq import DOMAIN, resolve_markers
 from engines.typed import to_float_type
 from trt_lane.decoders import decoder_to_dict
@@ -52,6 +53,7 @@ def export(
         _check_table(graph_module, table)
     exported = _export_marked(graph_module, table, model, batch)
     names = resolve_markers(exported, table)
+    fold_constants(exported)
     maxima = {names[k]: v for k, v in table.maxima.items() if k in names} if table else {}
     exported = to_float_type(exported, float_type, maxima)
     exported.producer_name = "trt_lane"

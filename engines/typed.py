@@ -69,6 +69,7 @@ def fp32_nodes(model: onnx.ModelProto, maxima: dict[str, float]) -> dict[str, st
     makers = {o: n for n in model.graph.node for o in n.output}
     maxima = _passed_on(model.graph, maxima)
     kept = {name: "head: its numbers are read by the decoder" for name in _head_tails(model.graph)}
+    kept |= {name: "makes a resize's ratio" for name in _parameter_makers(model.graph, makers)}
     for node in model.graph.node:
         reason = _reason(node, constants, makers, maxima)
         if not reason and node.op_type == "Div":
@@ -79,6 +80,27 @@ def fp32_nodes(model: onnx.ModelProto, maxima: dict[str, float]) -> dict[str, st
             kept[node.name] = reason
     _keep_what_sums_up(model.graph, kept, maxima)
     return kept
+
+
+def _parameter_makers(graph: onnx.GraphProto, makers: dict[str, onnx.NodeProto]) -> dict[str, None]:
+    """Nodes that compute float parameters which the standard wants in FP32, in any order."""
+    queue = [
+        name
+        for node in graph.node
+        for i, name in enumerate(node.input)
+        if i in _FLOAT_PARAMETERS.get(node.op_type, ())
+    ]
+    found: dict[str, None] = {}
+    while queue:
+        node = makers.get(queue.pop())
+        if (
+            node is not None
+            and node.op_type not in ("Constant", "Shape")
+            and node.name not in found
+        ):
+            found[node.name] = None
+            queue += node.input
+    return found
 
 
 def _maker_of(name: str, makers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
@@ -202,8 +224,8 @@ class _Typer:
             return
         parameters = _FLOAT_PARAMETERS.get(node.op_type, ())
         for i, name in enumerate(node.input):
-            if self._is_float(name) and i not in parameters:
-                node.input[i] = self._as(name, wanted)
+            if self._is_float(name):
+                node.input[i] = self._as(name, _FP32 if i in parameters else wanted)
         results = [] if node.op_type == "QuantizeLinear" else self._float_outputs(node)
         self.nodes.append(node)
         self.makers.update({output: node for output in node.output})

@@ -15,12 +15,12 @@ import numpy as np
 import onnx
 
 from engines.card import ModelCard, read_card
-from engines.evaluate import Comparison, Network, compare, head_errors, lanes_of
 from engines.graph_runner import GraphRunner
 from trt_lane.artifact import EngineArtifact
 from trt_lane.datasets.base import Dataset
 from trt_lane.decoders import decoder_from_dict
 from trt_lane.errors import TrtLaneError
+from trt_lane.evaluation import Comparison, Network, compare, head_errors, lanes_of
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.report import DatasetScore, score_labels
 

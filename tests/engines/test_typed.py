@@ -103,6 +103,15 @@ CASES = {
         ],
         {"w": W, "twice": np.float32([1, 1, 2, 2]), "sizes": np.int64(SHAPE)},
     ),
+    "resize by computed scales": (
+        [
+            node("Constant", [], "one", value=numpy_helper.from_array(np.float32([1, 1]))),
+            node("Constant", [], "part", value=numpy_helper.from_array(np.float32([1.7, 1.7]))),
+            node("Concat", ["one", "part"], "scales", axis=0),
+            node("Resize", ["image", "", "scales"], "e", mode="nearest"),
+        ],
+        {},
+    ),
     "top k and gather": (
         [
             node("Relu", ["image"], "r"),
