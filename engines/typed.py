@@ -169,11 +169,11 @@ def _reason(
         if value is not None and value.dtype == np.float32 and value.size:
             if np.abs(value).max() > FP16_LIMIT:
                 return f"constant {name} reaches {np.abs(value).max():.3g}"
-            if value.size == 1 and 0 < abs(float(value.reshape(()))) < FP16_NORMAL:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                if value.min() < SMALLEST_STEP:
+                    return f"step {name} is {value.min():.3g}, too small for FP16"
+            elif value.size == 1 and 0 < abs(float(value.reshape(()))) < FP16_NORMAL:
                 return f"constant {name} is {float(value.reshape(())):.3g}: 0 or coarse in FP16"
-            is_step = node.op_type in ("QuantizeLinear", "DequantizeLinear")
-            if is_step and value.min() < SMALLEST_STEP:
-                return f"step {name} is {value.min():.3g}, too small for FP16"
         maker = makers.get(name)
         if maker is not None and maker.op_type == "DequantizeLinear":
             step = constants.get(maker.input[1])
