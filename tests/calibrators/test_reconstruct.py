@@ -1,0 +1,156 @@
+"""Reconstruction on small networks: it learns, resumes exactly, and keeps to its units."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from calibrators.activation_cache import ActivationCache
+from calibrators.calibrate import calibrate
+from calibrators.fake_quant import quantised_network
+from calibrators.losses import SquaredError
+from calibrators.recipe import QuantRecipe, ReconstructionRecipe, TensorRecipe
+from calibrators.reconstruct import make_student, phases, reconstruct
+from calibrators.units import Stretch, block_units, layer_units, network_unit
+from trt_lane.models._folded import fold
+from trt_lane.models._resnet import BasicBlock
+
+FOUR_BITS = QuantRecipe("t", "", TensorRecipe("minmax", 4), TensorRecipe("minmax", 4))
+
+
+class Small(nn.Module):
+    """Stem, a plain and a strided residual block, two heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.a = BasicBlock(8, 8)
+        self.b = BasicBlock(8, 16, 2)
+        self.left, self.right = nn.Conv2d(16, 2, 1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        x = self.b(self.a(torch.relu(self.stem(x))))
+        return {"left": self.left(x), "right": self.right(x)}
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.manual_seed(0)
+    graph_module = fold(Small(), (24, 32))
+    frames = torch.randn(12, 3, 24, 32)
+    return graph_module, frames, calibrate(graph_module, frames, FOUR_BITS)
+
+
+def error(graph_module, table, frames):
+    with torch.no_grad():
+        heads, heads_q = graph_module(frames), quantised_network(graph_module, table)(frames)
+    return sum(float((heads[k] - heads_q[k]).square().mean()) for k in heads)
+
+
+def test_blocks_follow_the_graph_not_the_modules(case):
+    units = block_units(case[0])
+    assert [u.name for u in units] == ["relu", "a_relu_1", "b_relu_1", "right"]
+    assert units[1].inputs == ("relu",) and units[1].outputs == ("a_relu_1",)
+    assert set(units[3].outputs) == {"left", "right"}
+
+
+def test_layers_are_single_nodes(case):
+    assert all(len(u.nodes) == 1 for u in layer_units(case[0]))
+    assert len(layer_units(case[0])) == 8
+
+
+def test_stretch_gives_what_the_whole_network_gives(case):
+    graph_module, frames, table = case
+    student = make_student(graph_module, table, ReconstructionRecipe()).network
+    unit = network_unit(graph_module)
+    whole = student(frames[:2])
+    part = Stretch(student, unit)({"image": frames[:2]})
+    assert torch.equal(part["left"], whole["left"])
+
+
+@pytest.mark.parametrize("unit", ["layer", "block", "network"])
+def test_learning_beats_nearest_rounding(case, unit):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(unit=unit, steps=80, batch=6, lr_rounding=3e-2, lr_steps=1e-2)
+    learned = reconstruct(graph_module, table, frames, recipe, SquaredError())
+    assert error(graph_module, learned, frames) < 0.8 * error(graph_module, table, frames)
+    for name, levels in learned.rounded.items():
+        assert np.abs(levels.astype(int) - table.rounded[name]).max() <= 1
+
+
+def test_rounding_first_keeps_steps_until_the_second_pass(case):
+    recipe = ReconstructionRecipe(unit="block", order="rounding_first", steps=3, steps_after=2)
+    first, second = phases(recipe)
+    assert first.learn_rounding and not first.learn_steps
+    assert second.learn_steps and not second.learn_rounding and second.steps == 2
+
+
+def test_the_same_seed_gives_the_same_digest_and_another_does_not(case):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(steps=6, batch=3)
+    digests = [
+        reconstruct(graph_module, table, frames, recipe, SquaredError(), seed).digest()
+        for seed in (0, 0, 1)
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("unit,cut", [("network", 7), ("block", 17)])
+def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch, unit, cut):
+    graph_module, frames, table = case
+    monkeypatch.setattr("calibrators.reconstruct.SAVE_EVERY_S", 0.0)
+    recipe = ReconstructionRecipe(unit=unit, steps=12, batch=3)
+    whole = reconstruct(graph_module, table, frames, recipe, SquaredError())
+
+    class CutShort(SquaredError):
+        calls = 0
+
+        def __call__(self, step, out, target):
+            CutShort.calls += 1
+            if CutShort.calls > cut:
+                raise KeyboardInterrupt
+            return super().__call__(step, out, target)
+
+    state = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(graph_module, table, frames, recipe, CutShort(), resume=state)
+    assert state.is_file()
+    resumed = reconstruct(graph_module, table, frames, recipe, SquaredError(), resume=state)
+    assert resumed.digest() == whole.digest()
+    assert not state.exists()
+
+
+def test_a_damaged_or_foreign_state_is_ignored(case, tmp_path):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(steps=3, batch=3)
+    state = tmp_path / "state"
+    state.write_bytes(b"not a checkpoint")
+    resumed = reconstruct(graph_module, table, frames, recipe, SquaredError(), resume=state)
+    assert (
+        resumed.digest()
+        == reconstruct(graph_module, table, frames, recipe, SquaredError()).digest()
+    )
+
+
+def test_a_small_cache_computes_again_and_gives_the_same(case):
+    graph_module, frames, table = case
+    student = make_student(graph_module, table, ReconstructionRecipe()).network
+    unit = block_units(graph_module)[1]
+    indices = torch.tensor([3, 1])
+    stored = ActivationCache(graph_module, student, frames, 4.0).open(unit, False)(indices)
+    computed = ActivationCache(graph_module, student, frames, 0.0).open(unit, False)(indices)
+    for one, other in zip(stored, computed, strict=True):
+        assert all(torch.allclose(one[k], other[k], atol=1e-6) for k in one)
+
+
+def test_impossible_recipes_are_refused():
+    with pytest.raises(ValueError, match="nothing to learn"):
+        ReconstructionRecipe(learn_rounding=False, learn_steps=False)
+    with pytest.raises(ValueError, match="network"):
+        ReconstructionRecipe(unit="block", focus="soft")
+    with pytest.raises(ValueError, match="expected one of"):
+        ReconstructionRecipe(selection="sometimes")
+    with pytest.raises(ValueError, match="steps"):
+        dataclasses.replace(ReconstructionRecipe(), steps=0)
