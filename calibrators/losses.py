@@ -27,7 +27,7 @@ SENSITIVITY_FRAMES = 16
 NO_FOREGROUND = 1e-4
 
 
-class SquaredError:
+class UnitLoss:
     """AdaRound's, BRECQ's and QDrop's loss: mean over batch and space, sum over channels."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from calibrators.calibrate import calibrate
 from calibrators.collect import Progress
 from calibrators.fake_quant import quantised_network
-from calibrators.losses import FocusLoss, SquaredError
+from calibrators.losses import FocusLoss, UnitLoss
 from calibrators.recipe import QuantRecipe, UnitKind
 from calibrators.reconstruct import reconstruct
 from trt_lane.model import LaneModel
@@ -62,7 +62,7 @@ def quantise(
         )
         warnings = loss.warnings
     else:
-        loss = SquaredError()
+        loss = UnitLoss()
     learned = reconstruct(
         graph_module,
         table,

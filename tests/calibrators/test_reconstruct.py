@@ -10,7 +10,7 @@ from torch import nn
 from calibrators.activation_cache import ActivationCache
 from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
-from calibrators.losses import SquaredError
+from calibrators.losses import UnitLoss
 from calibrators.recipe import QuantRecipe, ReconstructionRecipe, TensorRecipe
 from calibrators.reconstruct import make_student, phases, reconstruct
 from calibrators.units import Stretch, block_units, layer_units, network_unit
@@ -74,7 +74,7 @@ def test_stretch_gives_what_the_whole_network_gives(case):
 def test_learning_beats_nearest_rounding(case, unit):
     graph_module, frames, table = case
     recipe = ReconstructionRecipe(unit=unit, steps=80, batch=6, lr_rounding=3e-2, lr_steps=1e-2)
-    learned = reconstruct(graph_module, table, frames, recipe, SquaredError())
+    learned = reconstruct(graph_module, table, frames, recipe, UnitLoss())
     assert error(graph_module, learned, frames) < 0.8 * error(graph_module, table, frames)
     for name, levels in learned.rounded.items():
         assert np.abs(levels.astype(int) - table.rounded[name]).max() <= 1
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_digest_and_another_does_not(case):
     graph_module, frames, table = case
     recipe = ReconstructionRecipe(steps=6, batch=3)
     digests = [
-        reconstruct(graph_module, table, frames, recipe, SquaredError(), seed).digest()
+        reconstruct(graph_module, table, frames, recipe, UnitLoss(), seed).digest()
         for seed in (0, 0, 1)
     ]
     assert digests[0] == digests[1] != digests[2]
@@ -102,9 +102,9 @@ def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch,
     graph_module, frames, table = case
     monkeypatch.setattr("calibrators.reconstruct.SAVE_EVERY_S", 0.0)
     recipe = ReconstructionRecipe(unit=unit, steps=12, batch=3)
-    whole = reconstruct(graph_module, table, frames, recipe, SquaredError())
+    whole = reconstruct(graph_module, table, frames, recipe, UnitLoss())
 
-    class CutShort(SquaredError):
+    class CutShort(UnitLoss):
         calls = 0
 
         def __call__(self, step, out, target):
@@ -117,7 +117,7 @@ def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch,
     with pytest.raises(KeyboardInterrupt):
         reconstruct(graph_module, table, frames, recipe, CutShort(), resume=state)
     assert state.is_file()
-    resumed = reconstruct(graph_module, table, frames, recipe, SquaredError(), resume=state)
+    resumed = reconstruct(graph_module, table, frames, recipe, UnitLoss(), resume=state)
     assert resumed.digest() == whole.digest()
     assert not state.exists()
 
@@ -127,11 +127,8 @@ def test_a_damaged_or_foreign_state_is_ignored(case, tmp_path):
     recipe = ReconstructionRecipe(steps=3, batch=3)
     state = tmp_path / "state"
     state.write_bytes(b"not a checkpoint")
-    resumed = reconstruct(graph_module, table, frames, recipe, SquaredError(), resume=state)
-    assert (
-        resumed.digest()
-        == reconstruct(graph_module, table, frames, recipe, SquaredError()).digest()
-    )
+    resumed = reconstruct(graph_module, table, frames, recipe, UnitLoss(), resume=state)
+    assert resumed.digest() == reconstruct(graph_module, table, frames, recipe, UnitLoss()).digest()
 
 
 def test_a_small_cache_computes_again_and_gives_the_same(case):
