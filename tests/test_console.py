@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+
+from trt_lane.console import INTERRUPTED, guarded
+from trt_lane.errors import CheckFailedError, TrtLaneError
+
+
+@pytest.mark.parametrize(("kind", "status"), [(TrtLaneError, 2), (CheckFailedError, 1)])
+def test_an_error_to_mend_is_one_line_and_a_status(capsys, kind, status):
+    def fail():
+        raise kind("no file\n  'a';\n\nrun: make")
+
+    assert guarded("prog", fail) == status
+    assert capsys.readouterr() == ("", "prog: error: no file 'a'; run: make\n")
+
+
+def test_success_passes_its_status_on(capsys):
+    assert guarded("prog", lambda: 0) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_is_said_without_a_traceback(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert guarded("prog", interrupted) == INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        guarded("prog", lambda: 1 // 0)
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = (
+        "import sys; from trt_lane.console import guarded\n"
+        "def main():\n    for i in range(100000): print(i)\n    return 0\n"
+        "sys.exit(guarded('prog', main))"
+    )
+    command = f'{sys.executable} -c "$CODE" | head -1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={"CODE": code, "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0\n0\n"
+    assert done.stderr == ""
