@@ -88,7 +88,7 @@ CALIBRATION_CODE := $(wildcard calibrators/*.py) trt_lane/scales.py
 EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
 BUILD_CODE := $(addprefix engines/,build.py builder_process.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py)))
 
-.PHONY: help setup engine calibrate export build verify models test test-all lint weights clean stamps
+.PHONY: help setup engine calibrate export build verify models test test-all lint weights pictures clean stamps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -192,6 +192,11 @@ lint: $(VENV)/installed ## ruff, formatting and layering
 weights: $(VENV)/installed ## train the bundled demo weights anew (an hour each on 2 cores; resumable)
 	@echo "==> train      $(MODEL)"
 	@$(PY) -m training $(MODEL)
+
+pictures: $(VENV)/installed ## remake the README's pictures (after `make engine MODEL=ufld`)
+	@$(PY) -m trt_lane.datasets.synthetic --lanes --out docs/synthetic_roads.svg
+	@$(PY) -c "import cv2; from trt_lane.svg import svg_of; open('docs/lanes.svg', 'wb').write(\
+		svg_of(cv2.imread('$(TARGET_DIR)/lanes.png'), 1000))"
 
 clean: ## remove build/ (keeps .venv)
 	rm -rf $(BUILD)

@@ -16,6 +16,7 @@ from trt_lane.datasets._road_scene import Category, Scene
 from trt_lane.datasets._scene_sampler import sample_scene
 from trt_lane.image import ASPECT_TOLERANCE
 from trt_lane.lanes import LANE_COLOURS
+from trt_lane.svg import svg_of
 
 __all__ = ["Category", "Split", "SyntheticFrame", "contact_sheet", "main", "render", "sample"]
 
@@ -174,11 +175,12 @@ def main(arguments: list[str] | None = None) -> int:
     if min(options.columns, options.per_category) < 1 or options.seed < 0:
         parser.error("--columns and --per-category start at 1, --seed at 0")
     suffix = options.out.suffix.lower()
-    if suffix not in (".png", ".jpg", ".jpeg"):
-        parser.error(f"--out {options.out}: expected a name that ends in .png or .jpg")
+    if suffix not in (".png", ".jpg", ".jpeg", ".svg"):
+        parser.error(f"--out {options.out}: expected a name that ends in .png, .jpg or .svg")
     sheet = contact_sheet(options.seed, options.columns, options.per_category, options.lanes)
+    picture = svg_of(sheet) if suffix == ".svg" else cv2.imencode(suffix, sheet)[1].tobytes()
     try:
-        options.out.write_bytes(cv2.imencode(suffix, sheet)[1].tobytes())
+        options.out.write_bytes(picture)
     except OSError as error:
         print(f"cannot write {options.out}: {error.strerror}", file=sys.stderr)
         return 1
