@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,12 @@ from calibrators.fake_quant import quantised_network
 from calibrators.frames import calibration_frames
 from calibrators.quantise import quantise
 from calibrators.recipe import list_recipes, load_recipe
+from calibrators.score import cell, made_before, score, with_costs
+from calibrators.shorten import RULE, shortened
+from calibrators.stopwatch import Stopwatch
 from trt_lane.console import guarded
-from trt_lane.files import atomic_write
+from trt_lane.datasets import open_dataset
+from trt_lane.files import atomic_write, write_json
 from trt_lane.model import get_model
 from trt_lane.models._checkpoint import bundled_weights, load_weights
 from trt_lane.models._folded import fold
@@ -26,28 +31,49 @@ REFERENCE_FRAMES = 4
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse, calibrate, write."""
-    options = _parser().parse_args(arguments)
-    recipe = load_recipe(options.recipe)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if bool(options.score) != bool(options.score_out):
+        parser.error("--score and --score-out go together")
+    if options.score_frames < 1:
+        parser.error(f"--score-frames is {options.score_frames}; expected 1 or more")
+    recipe = shortened(load_recipe(options.recipe), options.steps_factor)
+    if options.seed is not None:
+        recipe = dataclasses.replace(recipe, seed=options.seed)
+    if options.score:
+        open_dataset(options.score)  # a mistake shows before hours of learning, not after
     model = get_model(options.model)
     network = model.build()
     load_weights(model, network, options.weights or bundled_weights(model))
-    frames = calibration_frames(options.data, model.image, options.frames or recipe.frames)
+    wanted = recipe.frames if options.frames is None else options.frames
+    frames = calibration_frames(options.data, model.image, wanted)
     graph_module = fold(network, model.image.input_hw)
-    table = quantise(
-        model,
-        graph_module,
-        frames,
-        recipe,
-        cache_gb=options.cache_gb,
-        resume=options.out.with_suffix(".resume"),
-        progress=_bar,
-        bar=progress,
-    )
-    table.save(options.out)
+    table = made_before(options.out, recipe, graph_module, frames) if options.reuse else None
+    if table is None:
+        resume = options.out.with_suffix(".resume")
+        with Stopwatch(options.out.with_suffix(".elapsed"), resume.is_file()) as watch:
+            table = quantise(
+                model,
+                graph_module,
+                frames,
+                recipe,
+                cache_gb=options.cache_gb,
+                resume=resume,
+                progress=_bar,
+                bar=progress,
+            )
+        table = with_costs(table, watch)
+        table.save(options.out)
     for warning in table.info.get("warnings", ()):
         sys.stderr.write(f"calibrators: warning: {warning}\n")
     if options.reference:
         _save_reference(options.reference, graph_module, table, frames[:REFERENCE_FRAMES])
+    if options.score:
+        results = score(
+            model, graph_module, table, options.score, options.score_frames,
+            lambda indices: progress(indices, len(indices), "score"),
+        )  # fmt: skip
+        write_json(options.score_out, cell(recipe, graph_module, table, results))
     sys.stdout.write(
         f"calibrated {model.name} with {recipe.name} on {len(frames)} frames of {options.data}: "
         f"{len(table.weights)} layers, {len(table.activations)} activation scales\n"
@@ -84,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
         "video:FILE (labels are never read)",
     )
     parser.add_argument("--frames", type=int, help="number of frames; default: the recipe's")
+    parser.add_argument("--seed", type=int, help="of every random draw; default: the recipe's")
+    parser.add_argument(
+        "--steps-factor",
+        type=float,
+        default=1.0,
+        help=f"for recipes that learn: {RULE} (default 1)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the scale table to write (.npz)")
     parser.add_argument(
         "--reference", type=Path, help="also write the fake-quantised heads of some frames (.npz)"
@@ -94,6 +127,14 @@ def _parser() -> argparse.ArgumentParser:
         default=4.0,
         help="memory for activations while reconstructing; beyond it they are computed again",
     )
+    parser.add_argument(
+        "--reuse",
+        action="store_true",
+        help="take --out as it is when it is of this recipe, these weights and frames",
+    )
+    parser.add_argument("--score", metavar="SPEC", help="also score on frames of this data set")
+    parser.add_argument("--score-frames", type=int, default=100, help="at most so many")
+    parser.add_argument("--score-out", type=Path, help="results per frame, with costs (.json)")
     return parser
 
 
