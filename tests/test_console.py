@@ -1,3 +1,6 @@
+import errno
+import os
+import signal
 import subprocess
 import sys
 
@@ -32,6 +35,48 @@ def test_an_interrupt_is_said_without_a_traceback(capsys):
 def test_a_bug_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         guarded("prog", lambda: 1 // 0)
+
+
+def test_a_missing_file_that_no_check_foresaw_is_not_hidden():
+    with pytest.raises(FileNotFoundError):
+        guarded("prog", lambda: len(os.listdir("/no/such/folder")))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_what_the_machine_refuses_is_one_line(capsys, number):
+    def refused():
+        raise OSError(number, os.strerror(number), "engine.plan")
+
+    assert guarded("prog", refused) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"prog: error: {os.strerror(number)} (engine.plan); ")
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupt"), (signal.SIGTERM, "t")])
+def test_a_signal_leaves_nothing_half_written(tmp_path, number, word):
+    code = (
+        "import sys, time; from trt_lane.console import guarded\n"
+        "from trt_lane.files import atomic_write\n"
+        "def main():\n    with atomic_write('out') as file:\n        file.write(b'half')\n"
+        "        print('writing', flush=True); time.sleep(60)\n"
+        "sys.exit(guarded('prog', main))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert f"prog: {word}" in err
+    assert "Traceback" not in err
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_reader_that_leaves_is_no_error():
