@@ -50,6 +50,7 @@ def test_samples_carry_what_labels_say(culane_root, tusimple_root):
     [
         ("culan:/somewhere", "did you mean 'culane'.*known kinds"),
         ("/no/such/place", "no data set or path.*known kinds"),
+        ("", "no data set or path.*known kinds"),
         ("culane:", "says no place"),
         ("culane:/no/such/place", "no folder"),
         ("tusimple:/no/such/place", "no folder"),

@@ -37,13 +37,13 @@ def open_dataset(spec: str) -> Dataset:
             raise TrtLaneError(f"{spec!r} says no place; expected {kind}:{readers[kind].ARGUMENT}")
         return readers[kind].open(argument)
     path = Path(spec).expanduser()
-    if path.exists():
+    if spec.strip() and path.exists():
         sure, reader = max(((r.recognise(path), r) for r in readers.values()), key=lambda p: p[0])
         if sure:
             return reader.open(spec)
     close = difflib.get_close_matches(kind, readers, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    found = "nothing known in" if path.exists() else "no data set or path"
+    found = "nothing known in" if spec.strip() and path.exists() else "no data set or path"
     forms = "; ".join(f"{name}:{reader.ARGUMENT}" for name, reader in readers.items())
     raise TrtLaneError(f"{found} {spec!r}; {hint}known kinds: {forms}")
 
