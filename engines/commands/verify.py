@@ -26,13 +26,13 @@ def run(args: argparse.Namespace) -> int:
 
     from engines.build import LAYERS_NAME, read_layers
     from engines.layer_table import coverage
-    from engines.picture import choose_frames, draw_comparison
     from engines.summary import summarise, table
     from engines.verify import verify
     from trt_lane.artifact import EngineArtifact
     from trt_lane.datasets import open_dataset
     from trt_lane.errors import TrtLaneError
     from trt_lane.files import write_bytes, write_json
+    from trt_lane.picture import choose_frames, draw_comparison
     from trt_lane.progress import progress
 
     if args.frames < 1:
