@@ -8,25 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from calibrators.fake_quant import quantised_network
+from calibrators.budget.command import add_budget_options, planned
 from calibrators.frames import calibration_frames
+from calibrators.network import folded_model
 from calibrators.quantise import quantise
 from calibrators.recipe import list_recipes, load_recipe
+from calibrators.reference import save_reference
 from calibrators.score import cell, made_before, score, with_costs
 from calibrators.shorten import RULE, shortened
 from calibrators.stopwatch import Stopwatch
 from trt_lane.console import guarded
 from trt_lane.datasets import open_dataset
-from trt_lane.files import atomic_write, write_json
-from trt_lane.model import get_model
-from trt_lane.models._checkpoint import bundled_weights, load_weights
-from trt_lane.models._folded import fold
+from trt_lane.files import write_json
 from trt_lane.progress import progress
-
-REFERENCE_FRAMES = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,14 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     recipe = shortened(load_recipe(options.recipe), options.steps_factor)
     if options.seed is not None:
         recipe = dataclasses.replace(recipe, seed=options.seed)
+    if options.budget is not None and options.reuse:
+        parser.error("--reuse keeps a table with everything quantised; --budget writes another")
     if options.score:
         open_dataset(options.score)  # a mistake shows before hours of learning, not after
-    model = get_model(options.model)
-    network = model.build()
-    load_weights(model, network, options.weights or bundled_weights(model))
+    model, graph_module = folded_model(options.model, options.weights)
     wanted = recipe.frames if options.frames is None else options.frames
     frames = calibration_frames(options.data, model.image, wanted)
-    graph_module = fold(network, model.image.input_hw)
     table = made_before(options.out, recipe, graph_module, frames) if options.reuse else None
     if table is None:
         resume = options.out.with_suffix(".resume")
@@ -66,8 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         table.save(options.out)
     for warning in table.info.get("warnings", ()):
         sys.stderr.write(f"calibrators: warning: {warning}\n")
+    words = ""
+    if options.budget is not None:
+        table, words = planned(model, graph_module, table, options)
+        words += "\n"
+        table.save(options.out)
     if options.reference:
-        _save_reference(options.reference, graph_module, table, frames[:REFERENCE_FRAMES])
+        save_reference(options.reference, graph_module, table, frames)
     if options.score:
         results = score(
             model, graph_module, table, options.score, options.score_frames,
@@ -76,24 +74,13 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(options.score_out, cell(recipe, graph_module, table, results))
     sys.stdout.write(
         f"calibrated {model.name} with {recipe.name} on {len(frames)} frames of {options.data}: "
-        f"{len(table.weights)} layers, {len(table.activations)} activation scales\n"
+        f"{len(table.weights)} layers, {len(table.activations)} activation scales\n{words}"
     )
     return 0
 
 
 def _bar(items: Sequence, what: str) -> Iterator:
     return progress(items, len(items), what)
-
-
-def _save_reference(path: Path, graph_module: object, table: object, frames: torch.Tensor) -> None:
-    """Heads of the fake-quantised network on some frames, for engines verify."""
-    with torch.no_grad():
-        heads = quantised_network(graph_module, table)(frames)
-        floats = graph_module(frames)
-    arrays = {f"quantised/{k}": v.numpy() for k, v in heads.items()}
-    arrays |= {f"float/{k}": v.numpy() for k, v in floats.items()}
-    with atomic_write(path) as file:
-        np.savez_compressed(file, image=frames.numpy(), **arrays)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take --out as it is when it is of this recipe, these weights and frames",
     )
+    add_budget_options(parser)
     parser.add_argument("--score", metavar="SPEC", help="also score on frames of this data set")
     parser.add_argument("--score-frames", type=int, default=100, help="at most so many")
     parser.add_argument("--score-out", type=Path, help="results per frame, with costs (.json)")

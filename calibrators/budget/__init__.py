@@ -1,0 +1,1 @@
+"""The accuracy budget: what stays in float so that INT8 costs no more than wanted."""

@@ -1,0 +1,90 @@
+"""What the command lines share that plan a budget: options, the plan itself, its words."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import textwrap
+
+from torch import fx
+
+from calibrators.budget.plan import Kind, Plan, apply_plan
+from calibrators.budget.planner import plan_budget
+from calibrators.sensitivity.evaluation import evaluation_frames
+from trt_lane.errors import TrtLaneError
+from trt_lane.model import LaneModel
+from trt_lane.progress import progress
+from trt_lane.scales import ScaleTable
+
+# A seed of their own: scenes that calibration has not seen, and not the test split.
+DEFAULT_DATA = "synthetic:calibration:seed=1"
+DEFAULT_FRAMES = 150
+NO_BUDGET = "none"
+
+
+def add_budget_options(parser: argparse.ArgumentParser) -> None:
+    """Define --budget, --budget-data and --budget-frames."""
+    parser.add_argument(
+        "--budget",
+        type=points,
+        help="points of F1 or accuracy (of agreement F1 with float where there are no labels) that "
+        "INT8 may cost; layers stay in float until it holds. 'none' for everything in INT8",
+    )
+    parser.add_argument(
+        "--budget-data",
+        default=DEFAULT_DATA,
+        help="frames that the budget is measured on; labels are read here and nowhere else "
+        f"(default {DEFAULT_DATA})",
+    )
+    parser.add_argument(
+        "--budget-frames", type=int, default=DEFAULT_FRAMES, help=f"default {DEFAULT_FRAMES}"
+    )
+
+
+def points(text: str) -> float | None:
+    """A budget from the command line: a number from 0 to 100, or None for none at all."""
+    if text.strip() in ("", NO_BUDGET):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no budget; expected points from 0 to 100, e.g. 0.3, or {NO_BUDGET}"
+        )
+    return value
+
+
+def planned(
+    model: LaneModel,
+    graph_module: fx.GraphModule,
+    table: ScaleTable,
+    options: argparse.Namespace,
+) -> tuple[ScaleTable, str]:
+    """The table that holds the budget of the options, and what to tell people about it."""
+    if options.budget_frames < 1:
+        raise TrtLaneError(f"--budget-frames is {options.budget_frames}; expected 1 or more")
+    frames = evaluation_frames(options.budget_data, model.image, options.budget_frames, progress)
+    plan = plan_budget(model, graph_module, table, frames, options.budget, progress)
+    return apply_plan(table, graph_module, plan), describe(plan)
+
+
+def describe(plan: Plan) -> str:
+    """The plan in a few lines."""
+    lines = [
+        f"budget {plan.budget_points:g} points on {plan.frames} frames of {plan.data}: "
+        f"{plan.kind.value}, {100 * plan.int8_share:.2f} % of the MACs in INT8"
+    ]
+    for reason in plan.reason:
+        lines += textwrap.wrap(reason, 96, initial_indent="  ", subsequent_indent="  ")
+    if plan.kind in (Kind.HEAD_LAYERS, Kind.BLOCKS):
+        kept = ", ".join(plan.float_layers)
+        lines += textwrap.wrap(f"kept in float: {kept}", 96, initial_indent="  ",
+                               subsequent_indent="    ")  # fmt: skip
+    low, high = plan.noise.low_points, plan.noise.high_points
+    lines.append(
+        f"  loss {plan.after.loss_points:.2f} points, 95 % interval {low:.2f} to {high:.2f}; one "
+        f"lane is {plan.noise.lane_points:.2f}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""A plan: which layers stay in float, what that costs and buys, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import fx
+
+from calibrators.budget.judge import Noise, Verdict
+from calibrators.sensitivity.mixed import without_layers
+from trt_lane.scales import ScaleTable
+
+
+class Kind(str, Enum):
+    """How far the planner had to go."""
+
+    ALL_INT8 = "all INT8"
+    HEAD_LAYERS = "head layers in float"
+    BLOCKS = "blocks in float"
+    FLOAT = "all float"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which layers stay in float.
+
+    Attributes:
+        kind: how far the planner had to go.
+        budget_points: what may be lost.
+        float_layers: module paths in graph order.
+        int8_share: share of the MACs that stays quantised.
+        before, after: everything quantised, and the plan.
+        noise: of the frames.
+        frames: number of them.
+        data: spec of the data set.
+        reason: in words.
+    """
+
+    kind: Kind
+    budget_points: float
+    float_layers: tuple[str, ...]
+    int8_share: float
+    before: Verdict
+    after: Verdict
+    noise: Noise
+    frames: int
+    data: str
+    reason: tuple[str, ...]
+
+    def to_dict(self) -> dict:
+        """Plain values for ScaleTable.info["plan"]."""
+        return {
+            "kind": self.kind.value,
+            "budget_points": self.budget_points,
+            "float_layers": list(self.float_layers),
+            "int8_macs_share": self.int8_share,
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "noise": self.noise.to_dict(),
+            "frames": self.frames,
+            "data": self.data,
+            "reason": list(self.reason),
+        }
+
+
+def apply_plan(table: ScaleTable, graph_module: fx.GraphModule, plan: Plan) -> ScaleTable:
+    """The table of a plan; what was decided goes along in its info."""
+    mixed = without_layers(table, graph_module, plan.float_layers)
+    return dataclasses.replace(mixed, info={**table.info, "plan": plan.to_dict()})

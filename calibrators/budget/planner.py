@@ -1,0 +1,140 @@
+"""Keep in float the fewest MACs that hold an accuracy budget.
+
+In the order: everything INT8; single layers of the heads, the most distorting first; blocks, the
+most distorting per MAC first; everything in float. Every plan is measured as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import fx
+
+from calibrators.budget.judge import AGREEMENT_WANTED
+from calibrators.budget.plan import Kind, Plan
+from calibrators.budget.search import CHEAP_SHARE, Search
+from calibrators.sensitivity.evaluation import NO_BAR, Bar, EvaluationFrames
+from trt_lane.model import LaneModel
+from trt_lane.scales import ScaleTable
+
+# Beyond it a mixed engine has little of INT8's speed and all of its trouble.
+FLOAT_SHARE = 0.60
+# So few MACs cost no time worth saving.
+FREE_SHARE = 0.001
+
+
+def plan_budget(
+    model: LaneModel,
+    graph_module: fx.GraphModule,
+    table: ScaleTable,
+    frames: EvaluationFrames,
+    budget_points: float,
+    bar: Bar = NO_BAR,
+) -> Plan:
+    """Find the plan.
+
+    A plan that holds the budget, agrees with float and leaves 97 % of the MACs in INT8 is looked
+    for first, then one that holds the budget and leaves 97 %, then one that holds the budget.
+
+    Args:
+        model: heads and decoder.
+        graph_module: the folded float network.
+        table: with everything quantised.
+        frames: to measure on; labels count where there are any.
+        budget_points: points of F1 or accuracy (of agreement F1 without labels) that may be lost.
+        bar: progress.
+    """
+    search = Search(model, graph_module, table, frames, budget_points, bar)
+    return _plan(search, _layers_in_float(search))
+
+
+def _layers_in_float(search: Search) -> Sequence[str]:
+    start = search.measure([()])[0]
+    if search.is_good((), start):
+        return ()
+    heads, blocks = search.rank()
+    in_heads = [tuple(heads[: i + 1]) for i in range(len(heads))]
+    verdicts = search.measure(in_heads)
+    for wanted in (search.is_good, search.holds_cheaply):
+        if wanted((), start):
+            return ()
+        fit = [p for p, v in zip(in_heads, verdicts, strict=True) if wanted(p, v)]
+        if fit:
+            return _best_of_free(search, search.give_back(fit[0], wanted), fit)
+        found = search.shortest(heads, blocks, wanted, CHEAP_SHARE)
+        if found is not None:
+            return search.give_back(found, wanted)
+    found = search.shortest(heads, blocks, search.holds_at_all)
+    if found is not None and search.float_share(found) <= FLOAT_SHARE:
+        return search.give_back(found, search.holds_at_all)
+    return search.order
+
+
+def _best_of_free(
+    search: Search, cheapest: Sequence[str], fit: Sequence[Sequence[str]]
+) -> Sequence[str]:
+    """Among plans of next to no MACs that of least distortion, else the cheapest.
+
+    Frames that the plan was not made on are held the better for it, and no engine gets slower.
+    """
+    free = [layers for layers in fit if search.float_share(layers) <= FREE_SHARE]
+    plans = [cheapest, *free]
+    distortions = [verdict.distortion_px for verdict in search.measure(plans)]
+    return plans[min(range(len(plans)), key=distortions.__getitem__)]
+
+
+def _plan(search: Search, layers: Sequence[str]) -> Plan:
+    """The plan with its reasons."""
+    chosen = tuple(path for path in search.order if path in set(layers))
+    if not chosen:
+        kind = Kind.ALL_INT8
+    elif len(chosen) == len(search.order):
+        kind = Kind.FLOAT
+    else:
+        kind = Kind.HEAD_LAYERS if set(chosen) <= search.in_heads else Kind.BLOCKS
+    after = search.measure([chosen])[0]
+    never = [path for path in search.macs if path not in set(search.order)]
+    return Plan(
+        kind=kind,
+        budget_points=search.budget_points,
+        float_layers=chosen,
+        int8_share=1 - search.float_share((*chosen, *never)),
+        before=search.measure([()])[0],
+        after=after,
+        noise=search.noise[frozenset(chosen)],
+        frames=len(search.frames),
+        data=search.frames.dataset.spec,
+        reason=tuple(_reason(search, kind, chosen)),
+    )
+
+
+def _reason(search: Search, kind: Kind, chosen: Sequence[str]) -> list[str]:
+    before, after = search.measure([(), chosen])
+    budget = f"{search.budget_points:g} points"
+    if kind is Kind.ALL_INT8:
+        reasons = [f"everything in INT8 loses {before.loss_points:.2f}, within {budget}"]
+    elif kind is Kind.FLOAT:
+        reasons = [
+            f"everything in INT8 loses {before.loss_points:.2f} points, and no plan with at "
+            f"least {100 * (1 - FLOAT_SHARE):.0f} % of the MACs in INT8 stays within {budget}: "
+            "FP16 as a whole is the better choice"
+        ]
+    else:
+        reasons = [
+            f"everything in INT8 loses {before.loss_points:.2f} points (agreement F1 "
+            f"{before.agreement_f1:.4f}); with {len(chosen)} layers in float "
+            f"({100 * search.float_share(chosen):.2g} % of the MACs) it is "
+            f"{after.loss_points:.2f} (agreement F1 {after.agreement_f1:.4f})"
+        ]
+    if not search.agrees(after):
+        reasons.append(
+            f"agreement F1 with float is {after.agreement_f1:.4f}; {AGREEMENT_WANTED} is not "
+            f"reached with {100 * (1 - CHEAP_SHARE):.0f} % of the MACs in INT8"
+        )
+    noise = search.noise[frozenset(chosen)]
+    if noise.lane_points > search.budget_points:
+        reasons.append(
+            f"on {len(search.frames)} frames one lane is {noise.lane_points:.2f} points, more "
+            "than the budget: give more frames to tell losses this small"
+        )
+    return reasons

@@ -1,0 +1,182 @@
+"""Plans of an accuracy budget, measured once each, and the ways to look for a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import fx
+
+from calibrators.budget.judge import (
+    AGREEMENT_WANTED,
+    Noise,
+    Verdict,
+    judge,
+    measurement_noise,
+)
+from calibrators.sensitivity.evaluation import (
+    Bar,
+    EvaluationFrames,
+    Outcome,
+    lanes_of_forms,
+    outcomes,
+)
+from calibrators.sensitivity.layers import affordable_frames, part_sensitivity
+from calibrators.sensitivity.macs import layer_macs, share_of
+from calibrators.sensitivity.mixed import Block, blocks, head_layers, table_layers, without_layers
+from calibrators.sensitivity.variants import FLOAT, FULL, Variants
+from trt_lane.model import LaneModel
+from trt_lane.scales import ScaleTable
+
+# The share of MACs that may go to float for the sake of the agreement with float alone.
+CHEAP_SHARE = 0.03
+# Give-backs that are tried; each is a pass over the frames.
+MOST_GIVE_BACKS = 16
+
+Wanted = Callable[[Sequence[str], Verdict], bool]
+
+
+class Search:
+    """Plans measured so far, each once."""
+
+    def __init__(
+        self,
+        model: LaneModel,
+        graph_module: fx.GraphModule,
+        table: ScaleTable,
+        frames: EvaluationFrames,
+        budget_points: float,
+        bar: Bar,
+    ) -> None:
+        self.model, self.graph_module, self.table = model, graph_module, table
+        self.frames, self.budget_points, self.bar = frames, budget_points, bar
+        self.variants = Variants(graph_module, table)
+        self.macs = layer_macs(graph_module)
+        self.order = table_layers(table)
+        own = head_layers(graph_module).values()
+        self.in_heads = {path for layers in own for path in layers}
+        self.known: dict[frozenset[str], Verdict] = {}
+        self.noise: dict[frozenset[str], Noise] = {}
+
+    def measure(self, plans: Sequence[Sequence[str]]) -> list[Verdict]:
+        """Verdict of every plan, given by its layers in float; each is run once."""
+        asked = [frozenset(layers) for layers in plans]
+        new = [layers for layers in dict.fromkeys(asked) if layers not in self.known]
+        if new:
+            tables = {
+                f"plan/{i}": without_layers(self.table, self.graph_module, layers)
+                for i, layers in enumerate(new)
+                if layers
+            }
+            lanes = lanes_of_forms(
+                self.model.decoder, self.variants, tables, self.frames, self.bar, "plans"
+            )
+            results = outcomes(self.frames, lanes)
+            for i, layers in enumerate(new):
+                name = f"plan/{i}" if layers else FULL
+                self._note(layers, results[name], results[FLOAT], lanes, name)
+        return [self.known[layers] for layers in asked]
+
+    def _note(
+        self, layers: frozenset[str], outcome: Outcome, reference: Outcome, lanes: dict, name: str
+    ) -> None:
+        self.known[layers] = judge(outcome, reference)
+        self.noise[layers] = measurement_noise(self.frames, lanes, outcome, reference, name, FLOAT)
+
+    def rank(self) -> tuple[list[str], list[Block]]:
+        """Layers of the heads that bend lanes, worst first; blocks, worst per MAC first.
+
+        Blocks that fit together into CHEAP_SHARE come before the others.
+        """
+        singles = [Block(path, (path,)) for path in self.order if path in self.in_heads]
+        quantised = set(self.order)
+        parts = [
+            Block(block.name, tuple(p for p in block.layers if p in quantised))
+            for block in blocks(self.graph_module)
+        ]
+        parts = [block for block in parts if block.layers]
+        count = affordable_frames(self.graph_module, len(singles) + len(parts), len(self.frames))
+        few = self.frames.first(count).inputs
+        run = (self.model.decoder, self.graph_module, self.table, self.variants, few)
+        named = [Block(f"head/{s.name}", s.layers) for s in singles] + parts
+        found = part_sensitivity(named, *run, leave_one_out=False, bar=self.bar, what="parts")
+        heads = [p.layers[0] for p in found if p.name.startswith("head/") and p.distortion_px > 0]
+        rest = [p for p in found if not p.name.startswith("head/")]
+        rest.sort(key=lambda p: -p.distortion_px / max(p.macs, 1))
+        cheap, dear, share = [], [], self.float_share(heads)
+        for part in rest:
+            added = self.float_share(part.layers)
+            if share + added <= CHEAP_SHARE:
+                share += added
+                cheap.append(part)
+            else:
+                dear.append(part)
+        return heads, [Block(part.name, part.layers) for part in (*cheap, *dear)]
+
+    def holds(self, verdict: Verdict) -> bool:
+        """Whether the budget is held."""
+        # 1e-9: a difference of two scores that are equal in decimals is not quite 0.
+        return verdict.loss_points <= self.budget_points + 1e-9
+
+    def agrees(self, verdict: Verdict) -> bool:
+        """Whether the lanes are the float network's."""
+        return verdict.agreement_f1 >= AGREEMENT_WANTED
+
+    def float_share(self, layers: Sequence[str]) -> float:
+        """Share of the MACs in those layers."""
+        return share_of(set(layers), self.macs)
+
+    def is_good(self, layers: Sequence[str], verdict: Verdict) -> bool:
+        """Budget and agreement are held, and nearly all is INT8."""
+        return self.agrees(verdict) and self.holds_cheaply(layers, verdict)
+
+    def holds_cheaply(self, layers: Sequence[str], verdict: Verdict) -> bool:
+        """The budget is held, and nearly all is INT8."""
+        return self.holds(verdict) and self.float_share(layers) <= CHEAP_SHARE
+
+    def holds_at_all(self, layers: Sequence[str], verdict: Verdict) -> bool:
+        """The budget is held."""
+        del layers
+        return self.holds(verdict)
+
+    def shortest(
+        self,
+        heads: Sequence[str],
+        ranked: Sequence[Block],
+        wanted: Wanted,
+        most_share: float = 1.0,
+    ) -> tuple[str, ...] | None:
+        """The fewest blocks of the ranking, on top of the heads' layers, that do what is wanted.
+
+        By bisection: with more blocks in float the loss falls, noise aside; what is returned was
+        measured.
+
+        Args:
+            heads: layers that are in float in every case.
+            ranked: blocks in the order in which they go to float.
+            wanted: of (layers in float, verdict).
+            most_share: of the MACs in float.
+        """
+        plans = [tuple(heads)]
+        for block in ranked:
+            plans.append((*plans[-1], *(p for p in block.layers if p not in plans[-1])))
+        plans = [plan for plan in plans[1:] if self.float_share(plan) <= most_share]
+        if not plans or not wanted(plans[-1], self.measure(plans[-1:])[0]):
+            return None
+        low, high = 0, len(plans) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if wanted(plans[middle], self.measure([plans[middle]])[0]):
+                high = middle
+            else:
+                low = middle + 1
+        return plans[high]
+
+    def give_back(self, layers: Sequence[str], wanted: Wanted) -> tuple[str, ...]:
+        """Layers that may go back to INT8 one by one, the heaviest first, do."""
+        kept = list(layers)
+        heaviest = sorted(kept, key=lambda path: -self.macs[path])
+        for path in heaviest[:MOST_GIVE_BACKS]:
+            fewer = [p for p in kept if p != path]
+            if wanted(fewer, self.measure([fewer])[0]):
+                kept = fewer
+        return tuple(kept)

@@ -1,0 +1,1 @@
+"""Which heads, layers and blocks bend the lanes when they are quantised."""
