@@ -17,6 +17,8 @@ TARGET ?= auto
 DATA ?= synthetic
 WEIGHTS ?=
 FRAMES ?= 300
+BUDGET ?= 0.3
+BUDGET_FRAMES ?= 150
 PYTHON ?= python3
 BUILD ?= build
 
@@ -27,7 +29,7 @@ EXTRAS := workshop,dev
 
 # ---- the choices, checked before anything is made ---------------------------------------------
 FAMILIES := $(filter-out _%,$(patsubst trt_lane/models/%.py,%,$(wildcard trt_lane/models/[a-z]*.py)))
-RECIPES := $(patsubst calibrators/recipes/%.toml,%,$(wildcard calibrators/recipes/*.toml))
+KNOWN_RECIPES := $(patsubst calibrators/recipes/%.toml,%,$(wildcard calibrators/recipes/*.toml))
 TARGETS := $(patsubst engines/targets/%.toml,%,$(wildcard engines/targets/*.toml))
 FAMILY := $(firstword $(subst ., ,$(MODEL)))
 GOALS := $(or $(MAKECMDGOALS),help)
@@ -36,15 +38,18 @@ define refuse
 $(error no $(1) '$(2)'; known: $(3))
 endef
 
-ifneq ($(filter engine calibrate export build verify lint-onnx,$(GOALS)),)
+ifneq ($(filter engine calibrate export build verify sensitivity lint-onnx,$(GOALS)),)
   ifeq ($(filter $(FAMILY),$(FAMILIES)),)
     $(call refuse,MODEL,$(MODEL),$(FAMILIES) (variants: make models))
   endif
-  ifeq ($(filter $(RECIPE),$(RECIPES)),)
-    $(call refuse,RECIPE,$(RECIPE),$(RECIPES))
+  ifeq ($(filter $(RECIPE),$(KNOWN_RECIPES)),)
+    $(call refuse,RECIPE,$(RECIPE),$(KNOWN_RECIPES))
   endif
   ifeq ($(filter $(TARGET),auto $(TARGETS)),)
     $(call refuse,TARGET,$(TARGET),auto $(TARGETS))
+  endif
+  ifneq ($(shell printf '%s' '$(BUDGET)' | grep -cvE '^([0-9]+|[0-9]*\.[0-9]+|none)?$$'),0)
+    $(error BUDGET is '$(BUDGET)'; expected points of F1 or accuracy, e.g. 0.3, or none)
   endif
   ifneq ($(WEIGHTS),)
     ifeq ($(wildcard $(WEIGHTS)),)
@@ -65,6 +70,8 @@ endif
 # ---- the files of one build --------------------------------------------------------------------
 CALIBRATION_DATA := $(if $(filter synthetic,$(DATA)),synthetic:calibration,$(DATA))
 TEST_DATA := $(if $(filter synthetic,$(DATA)),synthetic:test,$(DATA))
+# Scenes that neither calibration nor the test has.
+BUDGET_DATA := $(if $(filter synthetic,$(DATA)),synthetic:calibration:seed=1,$(DATA))
 DATA_PATH := $(wildcard $(if $(filter synthetic%,$(DATA)),,$(or $(word 2,$(subst :, ,$(DATA))),$(DATA))))
 BUNDLED := weights/$(MODEL).safetensors
 WEIGHTS_FILE := $(or $(WEIGHTS),$(wildcard $(BUNDLED)))
@@ -76,6 +83,8 @@ TARGET_DIR := $(RECIPE_DIR)/$(GOAL_TARGET)
 WEIGHTS_STAMP := $(MODEL_DIR)/weights.stamp
 DATA_STAMP := $(MODEL_DIR)/data.stamp
 FRAMES_STAMP := $(MODEL_DIR)/frames.stamp
+BUDGET_STAMP := $(MODEL_DIR)/budget.stamp
+ALL_INT8 := $(RECIPE_DIR)/all_int8.npz
 SCALES := $(RECIPE_DIR)/scales.npz
 REFERENCE := $(RECIPE_DIR)/reference.npz
 FLOAT_ONNX := $(MODEL_DIR)/float.onnx
@@ -85,10 +94,11 @@ SUMMARY := $(TARGET_DIR)/summary.json
 
 NETWORK_CODE := trt_lane/models/$(FAMILY).py $(wildcard trt_lane/models/_*.py) trt_lane/model.py trt_lane/image.py
 CALIBRATION_CODE := $(wildcard calibrators/*.py) trt_lane/scales.py
+BUDGET_CODE := $(wildcard calibrators/budget/*.py calibrators/sensitivity/*.py)
 EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
 BUILD_CODE := $(addprefix engines/,build.py builder_process.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py)))
 
-.PHONY: help setup engine calibrate export build verify models test test-all lint weights pictures clean stamps
+.PHONY: help setup engine calibrate export build verify sensitivity models test test-all lint weights pictures clean stamps
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -99,11 +109,13 @@ help: ## this list
 		awk -F'\t' '{printf "  %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo '  MODEL    $(MODEL)   families: $(FAMILIES)'
-	@echo '  RECIPE   $(RECIPE)   $(RECIPES)'
+	@echo '  RECIPE   $(RECIPE)   $(KNOWN_RECIPES)'
 	@echo '  TARGET   $(TARGET)   $(TARGETS)'
 	@echo '  WEIGHTS  a checkpoint; empty: the bundled one'
 	@echo '  DATA     synthetic, culane:DIR, tusimple:DIR, images:DIR or video:FILE: calibrates without'
 	@echo '           labels; scores with them where there are any'
+	@echo '  BUDGET   $(BUDGET)   points of F1 or accuracy (without labels: of agreement with float) that INT8'
+	@echo '           may cost; the layers that this takes stay in FP16. none: everything in INT8'
 	@echo '  FRAMES   $(FRAMES)   frames that the result is measured on'
 
 # ---- installing --------------------------------------------------------------------------------
@@ -119,7 +131,7 @@ $(VENV)/installed: pyproject.toml
 	@touch $@
 
 # ---- from weights and frames to an engine ------------------------------------------------------
-engine: $(VENV)/installed ## MODEL, RECIPE, TARGET, WEIGHTS, DATA: calibrate, export, lint, build, verify
+engine: $(VENV)/installed ## MODEL, RECIPE, TARGET, WEIGHTS, DATA, BUDGET: calibrate, export, lint, build, verify
 	@$(MAKE) stamps
 	@if $(MAKE) -q $(SUMMARY); then \
 		echo "nothing to do: $(TARGET_DIR) is up to date"; echo; cat $(TARGET_DIR)/summary.txt; \
@@ -137,7 +149,13 @@ build: $(VENV)/installed ## only as far as the engine
 	@$(MAKE) stamps
 	@$(MAKE) $(ARTIFACT)
 
-# A stamp holds what make cannot see in file times: which file, which data, how many frames.
+sensitivity: $(VENV)/installed ## why did INT8 lose my lanes? report, table and picture by head, layer and place
+	@$(MAKE) stamps
+	@$(MAKE) $(ALL_INT8)
+	@$(PY) -m calibrators.sensitivity $(MODEL) --scales $(ALL_INT8) $(WEIGHTS_OPTION) \
+		--data '$(BUDGET_DATA)' --out $(RECIPE_DIR)/sensitivity
+
+# A stamp holds what make cannot see in file times: which file, which data, how many frames, what budget.
 stamp = cmp -s $(1).new $(1) && rm $(1).new || mv $(1).new $(1)
 stamps:
 	@mkdir -p $(MODEL_DIR)
@@ -147,10 +165,16 @@ stamps:
 		find -L $(DATA_PATH) -type f -printf '%p %s %T@\n' | sort; } | sha256sum \
 		> $(DATA_STAMP).new; $(call stamp,$(DATA_STAMP))
 	@echo '$(FRAMES)' > $(FRAMES_STAMP).new; $(call stamp,$(FRAMES_STAMP))
+	@echo '$(or $(BUDGET),none) $(BUDGET_FRAMES)' > $(BUDGET_STAMP).new; $(call stamp,$(BUDGET_STAMP))
 
-$(SCALES): $(WEIGHTS_STAMP) $(DATA_STAMP) calibrators/recipes/$(RECIPE).toml $(CALIBRATION_CODE) $(NETWORK_CODE)
+$(ALL_INT8): $(WEIGHTS_STAMP) $(DATA_STAMP) calibrators/recipes/$(RECIPE).toml $(CALIBRATION_CODE) $(NETWORK_CODE)
 	@echo "==> calibrate  $(MODEL) by $(RECIPE)"
-	@$(PY) -m calibrators $(MODEL) --recipe $(RECIPE) $(WEIGHTS_OPTION) --data '$(CALIBRATION_DATA)' \
+	@$(PY) -m calibrators $(MODEL) --recipe $(RECIPE) $(WEIGHTS_OPTION) --data '$(CALIBRATION_DATA)' --out $@
+
+$(SCALES): $(ALL_INT8) $(BUDGET_STAMP) $(BUDGET_CODE)
+	@echo "==> plan       what stays in float for a budget of $(or $(BUDGET),none)"
+	@$(PY) -m calibrators.budget $(MODEL) --scales $(ALL_INT8) $(WEIGHTS_OPTION) \
+		--budget '$(or $(BUDGET),none)' --budget-data '$(BUDGET_DATA)' --budget-frames $(BUDGET_FRAMES) \
 		--out $@ --reference $(REFERENCE)
 
 $(FLOAT_ONNX): $(WEIGHTS_STAMP) $(EXPORT_CODE) $(NETWORK_CODE)
@@ -175,6 +199,17 @@ $(SUMMARY): $(ARTIFACT) $(FLOAT_ONNX) $(FRAMES_STAMP) $(DATA_STAMP)
 # ---- everything else ---------------------------------------------------------------------------
 models: $(VENV)/installed ## list all models with size, official score and licence
 	@$(VENV)/bin/trt-lane models
+
+# MODELS may say weights and data, RECIPES a factor on their steps: see the command's --help.
+MODELS ?= ufld
+RECIPES ?= int8_minmax int8_percentile int8_entropy int8_mse int8_aciq int8_selective_focus
+SEEDS ?= 0
+PEERS ?=
+TABLE_OPTIONS ?=
+
+quant-table: $(VENV)/installed ## MODELS, RECIPES, SEEDS, PEERS=all: every method side by side; resumable
+	@$(PY) -m benchmarks quant-table '$(MODELS)' '$(RECIPES)' '$(SEEDS)' \
+		$(if $(PEERS),--peers '$(PEERS)') $(TABLE_OPTIONS)
 
 test: $(VENV)/installed ## the tests that CI runs
 	@echo "==> tests"

@@ -30,6 +30,7 @@ class ModelCard:
         float_type: "fp16" or "fp32": what is not INT8.
         recipe: of the calibration, None for a float graph.
         digests: sha256 of what the ONNX came from: "scales", "weights", "recipe" …
+        plan: what the accuracy budget keeps in float and why; None when there was no budget.
     """
 
     model: str
@@ -39,11 +40,13 @@ class ModelCard:
     float_type: str
     recipe: str | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    plan: dict | None = None
 
     @property
     def precision(self) -> str:
         """What the graph computes in."""
-        return f"int8+{self.float_type}" if "scales" in self.digests else self.float_type
+        in_int8 = "scales" in self.digests and (self.plan or {}).get("int8_macs_share") != 0
+        return f"int8+{self.float_type}" if in_int8 else self.float_type
 
 
 def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:
@@ -65,6 +68,7 @@ def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:
             values["float_type"],
             values["recipe"],
             digests,
+            values.get("plan"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, TrtLaneError) as error:
         raise TrtLaneError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from engines.layer_table import Coverage
@@ -42,6 +43,7 @@ def summarise(
             for name, noise in verification.noise.items()
         },
         "passed": verification.passed,
+        "budget": verification.card.plan,
         "int8_coverage": {
             "share": coverage.share,
             "int8_macs": coverage.int8_macs,
@@ -99,6 +101,7 @@ def _facts(summary: dict) -> list[str]:
     hidden = len(coverage["not_int8"]) - 5
     if hidden > 0:
         facts.append(f"  not INT8      … and {hidden} more in layers.json")
+    facts += _budget_facts(summary["budget"])
     worst = max(summary["heads"].items(), key=lambda item: item[1]["drift"], default=None)
     if worst:
         verdict = "the same network" if summary["passed"] else "NOT what was calibrated"
@@ -113,6 +116,23 @@ def _facts(summary: dict) -> list[str]:
     facts.append(f"engine          {files['engine']}  ({summary['builder']})")
     facts.append(f"picture         {files['picture']}")
     return facts
+
+
+def _budget_facts(plan: dict | None) -> list[str]:
+    """What the accuracy budget keeps in float, and why."""
+    if plan is None:
+        return []
+    layers = plan["float_layers"]
+    kept = f"{', '.join(layers[:3])}{f' … {len(layers)} layers' if len(layers) > 3 else ''}"
+    share = 100 * (1 - plan["int8_macs_share"])
+    if plan["int8_macs_share"] == 0:
+        kept, share = "everything", 100.0
+    lines = [f"kept in float   {kept} ({share:.2g} % of MACs)" if layers else
+             "kept in float   nothing"]  # fmt: skip
+    lines[0] += f", budget {plan['budget_points']:g} points"
+    for reason in plan["reason"]:
+        lines += textwrap.wrap(reason, 98, initial_indent="  ", subsequent_indent="  ")
+    return lines
 
 
 def _row(label: str, cells: list[str]) -> str:
