@@ -98,15 +98,16 @@ def _learned(learning: dict[str, Any] | None) -> str:
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
     good = [r for r in rows if "failed" not in r]
     notes = [
-        "Intervals: 1000 draws of the frames with replacement, central 95 %; those of the points to "
-        "float draw the same frames for both. ± seeds: standard deviation (number of seeds); empty "
-        "where nothing is drawn. Agreement F1 and LDS compare with the float network's lanes. "
+        "Intervals: 1000 draws of the frames with replacement, central 95 %; those of the points "
+        "to float draw the same frames for both. ± seeds: standard deviation (number of seeds); "
+        "empty where nothing is drawn. Agreement F1 and LDS are against the float network's lanes. "
         "Seconds and peak memory are of the quantisation, in a process of its own."
     ]
     if any(r["learning"] for r in good):
         notes.append(
-            "Learned: units x steps x frames per step. “(steps x f)”: the published number of steps "
-            "times f, learning rates / sqrt(f) up to 0.01; where nothing is said the recipe's own."
+            "Learned: units x steps x frames per step. “(steps x f)”: the recipe's number of "
+            "steps, as published for the layer-wise and block-wise methods, times f with learning "
+            "rates / sqrt(f) up to 0.01; where nothing is said the recipe's own."
         )
     if any(r["simulated"] for r in good):
         notes.append("Simulated: TensorRT runs INT8 only; fewer bits are computed in float here.")

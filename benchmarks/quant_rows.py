@@ -79,7 +79,7 @@ def mean_points(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def _headline(metric: str | None) -> tuple[str, Statistic]:
-    """Name and function of the figure that ranks: without labels the lanes' agreement with float."""
+    """Name and function of the figure that ranks; without labels agreement with float."""
     if metric == "tusimple":
         return "accuracy", accuracy_of_frames
     return ("F1" if metric else "agreement F1"), f1_of_frames

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 NAME = "quant-table"
-HELP = (
-    "accuracy, time and memory of every quantisation method on every model; goes on where cut off"
-)
+HELP = "accuracy, time and memory of every method on every model; goes on where it was cut off"
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -35,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_conditions(parser: argparse.ArgumentParser) -> None:
     """Options that all cells share."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from benchmarks.machine import usable_cores
+
     parser.add_argument(
         "--steps-factor",
         type=float,
@@ -44,7 +42,7 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--calibration-frames", type=int, default=64, help="for every method")
     parser.add_argument("--score-frames", type=int, default=100, help="at most so many")
-    parser.add_argument("--threads", type=int, default=cores, help="of a cell's process")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of a cell's process")
     parser.add_argument("--cache-gb", type=float, default=4.0, help="memory for activations")
     parser.add_argument(
         "--work", type=Path, default=Path("build/quant_table"), help="folder of cells and logs"
