@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,7 +9,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 
 from benchmarks import commands
-from trt_lane.console import guarded
+from trt_lane.console import Parser, guarded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,9 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="What each method is worth, measured."
-    )
+    parser = Parser(prog="python -m benchmarks", description="What each method is worth, measured.")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     runs = {}
     for command in _commands(words):

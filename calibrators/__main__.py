@@ -17,7 +17,7 @@ from calibrators.reference import save_reference
 from calibrators.score import cell, made_before, score, with_costs
 from calibrators.shorten import RULE, shortened
 from calibrators.stopwatch import Stopwatch
-from trt_lane.console import guarded
+from trt_lane.console import Parser, guarded
 from trt_lane.datasets import open_dataset
 from trt_lane.files import write_json
 from trt_lane.progress import progress
@@ -84,7 +84,7 @@ def _bar(items: Sequence, what: str) -> Iterator:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m calibrators", description=__doc__)
+    parser = Parser(prog="python -m calibrators", description=__doc__)
     parser.add_argument("model", help="a name from `trt-lane models`, e.g. ufld or lstr.tusimple")
     parser.add_argument(
         "--recipe", default="int8_mse", help=f"{', '.join(list_recipes())}, or a TOML file"

@@ -71,7 +71,15 @@ def quantised_network(graph_module: fx.GraphModule, table: ScaleTable) -> fx.Gra
     replace_weights(
         network, {n: FixedWeight(table.rounded[n], s) for n, s in table.weights.items()}
     )
+    replace_biases(network, table.biases)
     return network.eval()
+
+
+def replace_biases(graph_module: fx.GraphModule, biases: Mapping[str, np.ndarray]) -> None:
+    """Give layers whose weights were replaced (so that they are this graph's own) other biases."""
+    for name, bias in biases.items():
+        layer = graph_module.get_submodule(name.rpartition(".")[0])
+        layer.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
 
 
 def replace_weights(graph_module: fx.GraphModule, quantizers: Mapping[str, nn.Module]) -> None:

@@ -1,4 +1,4 @@
-"""What reconstruction learns: which way each weight is rounded, and the step of each activation."""
+"""What reconstruction learns: how weights are rounded, activation steps, and biases."""
 
 from __future__ import annotations
 
@@ -80,6 +80,23 @@ class LearnedActivation(nn.Module):
     def scale(self) -> Scale:
         """The step as the engine will have it."""
         return Scale(fp16_exact(float(self.log_step.detach().exp())), None, self.bits)
+
+
+class LearnedBias(nn.Module):
+    """A bias that takes up what rounding shifts on average (bias correction, Nagel et al. 2019).
+
+    Biases stay float in TensorRT, so this costs nothing at run time. A parametrisation of `bias`;
+    `unit` makes one learning rate fit all layers: an INT8 step of the layer's output.
+    """
+
+    def __init__(self, bias: Tensor, unit: float) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros_like(bias))
+        self.unit = unit
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """The shifted bias."""
+        return bias + self.unit * self.shift
 
 
 def annealed_beta(step: int, steps: int, warm_up: float = 0.2) -> float | None:

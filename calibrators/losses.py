@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibrators.recipe import FocusMode, ReconstructionRecipe, SelectionMode
+from calibrators.recipe import ChannelWeight, FocusMode, ReconstructionRecipe, SelectionMode
 from calibrators.selective_focus import (
     Decoder,
     SensitivityCurve,
     channel_power,
+    channel_slope,
     focused_error,
     inter_head_sensitivity,
     semantic_guided_focus,
@@ -76,7 +77,14 @@ class FocusLoss:
         self.outputs = dict(outputs)
         self.warnings: list[str] = []
         self.focus = {h.name: self._usable_focus(h, floats) for h in heads}
-        self.power = {h.name: channel_power(h, floats) for h in heads}
+        some = min(SENSITIVITY_FRAMES, len(next(iter(floats.values()))))
+        few = {k: v[:some] for k, v in floats.items()}
+        self.power = {}
+        for head in heads:
+            if recipe.channels is ChannelWeight.SLOPE and head.channel_axis is not None:
+                self.power[head.name] = channel_slope(head, decoder, few) ** -2
+            else:
+                self.power[head.name] = channel_power(head, floats)
         self.start = {}
         for head in heads:
             error = self._error(head, floats, quantised)
@@ -85,8 +93,6 @@ class FocusLoss:
         self.selected = list(self.heads)
         self.share = dict.fromkeys(self.heads, 1.0)  # running |D_h| / |D_h0|
         if recipe.selection is not SelectionMode.OFF and len(heads) > 1:
-            some = min(SENSITIVITY_FRAMES, len(next(iter(floats.values()))))
-            few = {k: v[:some] for k, v in floats.items()}
             few_q = {k: v[:some] for k, v in quantised.items()}
             self.curves = {n: inter_head_sensitivity(decoder, few, few_q, n) for n in self.heads}
             self.decoder = decoder

@@ -53,6 +53,13 @@ class UnitKind(str, Enum):
     NETWORK = "network"  # Selective Focus
 
 
+class ChannelWeight(str, Enum):
+    """How the quantities of one head (offset, angle, …) are weighed against each other."""
+
+    VARIANCE = "variance"  # by how much each varies over the calibration frames
+    SLOPE = "slope"  # by how far the lanes move, measured with the decoder
+
+
 class FocusMode(str, Enum):
     """Semantic Guided Focus: how the confidence weighs the places of a head."""
 
@@ -89,12 +96,15 @@ class ReconstructionRecipe:
         batch: frames per step.
         learn_rounding: whether weights may round either way (AdaRound).
         learn_steps: whether activation steps are learned along (QDrop, LSQ).
+        learn_biases: whether the float biases take up the mean error (no published method does).
+        lr_biases: Adam's rate for them, in INT8 steps of the layer's output.
         lr_rounding, lr_steps: Adam's rates; that of the steps falls to 0 along a cosine and acts on
             their logarithm.
         drop: probability that an activation element stays float while learning (QDrop).
         regularisation: weight of the term that decides roundings; summed over elements for layers
             and blocks (AdaRound's 0.01), averaged for the network.
         warm_up: share of the steps without that term.
+        channels: how the quantities of one head are weighed against each other.
         focus, floor: Semantic Guided Focus and the background weight of the confidence head.
         selection, top_k, refreshes, unselected: Sensitivity Aware Selection: heads that count (0:
             half of them), how often they are chosen anew, weight of the others.
@@ -107,11 +117,14 @@ class ReconstructionRecipe:
     batch: int = 4
     learn_rounding: bool = True
     learn_steps: bool = True
+    learn_biases: bool = False
     lr_rounding: float = 1e-2
+    lr_biases: float = 1e-2
     lr_steps: float = 1e-3
     drop: float = 0.5
     regularisation: float = 0.01
     warm_up: float = 0.2
+    channels: ChannelWeight = ChannelWeight.VARIANCE
     focus: FocusMode = FocusMode.OFF
     floor: float = 0.1
     selection: SelectionMode = SelectionMode.OFF
@@ -133,6 +146,7 @@ class ReconstructionRecipe:
             ("batch", 1, 1024),
             ("lr_rounding", 0, 1),
             ("lr_steps", 0, 1),
+            ("lr_biases", 0, 1),
             ("drop", 0, 0.99),
             ("regularisation", 0, 1e3),
             ("warm_up", 0, 0.95),
@@ -153,7 +167,13 @@ class ReconstructionRecipe:
             )
 
 
-_KINDS = {"unit": UnitKind, "order": Order, "focus": FocusMode, "selection": SelectionMode}
+_KINDS = {
+    "unit": UnitKind,
+    "order": Order,
+    "channels": ChannelWeight,
+    "focus": FocusMode,
+    "selection": SelectionMode,
+}
 
 
 @dataclass(frozen=True)

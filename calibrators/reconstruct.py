@@ -16,11 +16,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, fx
+from torch.nn.utils import parametrize
 
 from calibrators.activation_cache import ActivationCache
 from calibrators.fake_quant import replace_weights
 from calibrators.insert import insert_sites
-from calibrators.learned import LearnedActivation, LearnedRounding, annealed_beta
+from calibrators.learned import LearnedActivation, LearnedBias, LearnedRounding, annealed_beta
 from calibrators.recipe import Order, ReconstructionRecipe, UnitKind
 from calibrators.resume import Checkpoint
 from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
@@ -49,6 +50,7 @@ class Student:
     network: fx.GraphModule
     activations: dict[str, LearnedActivation]
     weights: dict[str, LearnedRounding]
+    biases: dict[str, LearnedBias]
 
     def table(self, start: ScaleTable) -> ScaleTable:
         """What was learned, hardened."""
@@ -56,6 +58,10 @@ class Student:
             start,
             activations={key: a.scale() for key, a in self.activations.items()},
             rounded={name: w.levels() for name, w in self.weights.items()},
+            biases={
+                name: self.network.get_submodule(name.rpartition(".")[0]).bias.detach().numpy()
+                for name in self.biases
+            },
         )
 
 
@@ -131,9 +137,18 @@ def make_student(
     for weight in weights.values():
         weight.hard = not recipe.learn_rounding
     replace_weights(network, weights)
+    biases: dict[str, LearnedBias] = {}
+    for node in graph_module.graph.nodes if recipe.learn_biases else ():
+        name = f"{node.target}.bias"
+        if f"{node.target}.weight" not in weights or name in biases:
+            continue
+        layer = network.get_submodule(node.target)
+        if layer.bias is not None:
+            biases[name] = LearnedBias(layer.bias, max(table.maxima[node.name], 1e-6) / 127)
+            parametrize.register_parametrization(layer, "bias", biases[name])
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    return Student(network, activations, weights)
+    return Student(network, activations, weights, biases)
 
 
 def phases(recipe: ReconstructionRecipe) -> list[ReconstructionRecipe]:
@@ -164,9 +179,7 @@ def _learn_unit(
     save: Callable[[int, torch.optim.Optimizer], None],
 ) -> None:
     """Run the given steps of one unit, from the optimiser's state where there is one."""
-    activations, weights = _inside(student, unit)
-    if not weights and not activations:
-        return
+    activations, weights, biases = _inside(student, unit)
     stretch = Stretch(student.network, unit)
     drawn = cache.open(unit, mixed=recipe.drop > 0 and recipe.unit is not UnitKind.NETWORK)
     groups = []
@@ -174,6 +187,8 @@ def _learn_unit(
         groups.append({"params": [w.v for w in weights], "lr": recipe.lr_rounding})
     if recipe.learn_steps:
         groups.append({"params": [a.log_step for a in activations], "lr": recipe.lr_steps})
+    if recipe.learn_biases:
+        groups.append({"params": [b.shift for b in biases], "lr": recipe.lr_biases})
     groups = [g for g in groups if g["params"]]
     if not groups:
         return
@@ -213,7 +228,9 @@ def _learn_unit(
             parameter.requires_grad_(False)
 
 
-def _inside(student: Student, unit: Unit) -> tuple[list[LearnedActivation], list[LearnedRounding]]:
+def _inside(
+    student: Student, unit: Unit
+) -> tuple[list[LearnedActivation], list[LearnedRounding], list[LearnedBias]]:
     """What is learnable in a unit."""
     nodes = {n.name: n for n in student.network.graph.nodes}
     layers = {nodes[n].target for n in unit.nodes if nodes[n].op == "call_module"}
@@ -225,11 +242,12 @@ def _inside(student: Student, unit: Unit) -> tuple[list[LearnedActivation], list
             is_site = source.name.startswith("quantize_") and key in student.activations
             if is_site and key not in keys:
                 keys.append(key)
-    return [student.activations[key] for key in keys], weights
+    biases = [b for name, b in student.biases.items() if name.rpartition(".")[0] in layers]
+    return [student.activations[key] for key in keys], weights, biases
 
 
 def _harden(student: Student, unit: Unit) -> None:
-    activations, weights = _inside(student, unit)
+    activations, weights, _ = _inside(student, unit)
     for weight in weights:
         weight.hard = True
     for activation in activations:
@@ -246,6 +264,7 @@ def _snapshot(student: Student, optimiser: torch.optim.Optimizer | None) -> dict
         "v": {name: w.v.detach() for name, w in student.weights.items()},
         "hard": [name for name, w in student.weights.items() if w.hard],
         "log_step": {key: a.log_step.detach() for key, a in student.activations.items()},
+        "shift": {name: b.shift.detach() for name, b in student.biases.items()},
         "optimiser": None if optimiser is None else optimiser.state_dict(),
     }
 
@@ -254,6 +273,8 @@ def _restore(student: Student, state: dict) -> None:
     for name, weight in student.weights.items():
         weight.v.data.copy_(state["v"][name])
         weight.hard = name in state["hard"]
+    for name, bias in student.biases.items():
+        bias.shift.data.copy_(state["shift"][name])
     for key, activation in student.activations.items():
         activation.log_step.data.copy_(state["log_step"][key])
 

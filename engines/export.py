@@ -51,6 +51,9 @@ def export(
     graph_module = fold(network, model.image.input_hw)
     if table is not None:
         _check_table(graph_module, table)
+        for name, bias in table.biases.items():
+            layer = graph_module.get_submodule(name.rpartition(".")[0])
+            layer.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
     exported = _export_marked(graph_module, table, model, batch)
     names = resolve_markers(exported, table)
     fold_constants(exported)
@@ -78,6 +81,7 @@ def describe(model: LaneModel, table: ScaleTable | None, float_type: str) -> dic
         ],
         "float_type": float_type,
         "recipe": table.info.get("recipe") if table else None,
+        "plan": table.info.get("plan") if table else None,
         "scales": table.digest() if table else None,
         "digests": table.digests if table else {},
     }
@@ -195,7 +199,7 @@ def _check_table(graph_module: fx.GraphModule, table: ScaleTable) -> None:
     weights = dict(graph_module.state_dict())
     unknown += [
         name
-        for name, levels in table.rounded.items()
+        for name, levels in {**table.rounded, **table.biases}.items()
         if name not in weights or tuple(weights[name].shape) != levels.shape
     ]
     if unknown:

@@ -172,7 +172,10 @@ def test_numbers_out_of_range_are_refused(culane_case, capsys, option):
     with pytest.raises(SystemExit) as ended:
         main([*culane_words(culane_case), *option])
     assert ended.value.code == 2
-    assert "expected" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "expected" in message
+    assert message.endswith("; see trt-lane score culane --help\n")
+    assert message.count("\n") == 1
 
 
 def test_help_lists_the_commands_and_unknown_ones_are_refused():

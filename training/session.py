@@ -134,7 +134,7 @@ def _shown_on(bar: tqdm) -> Callable[[int, int], None]:
 def _progress_bar(trainer: Trainer) -> Iterator[Callable[[Trainer], None]]:
     """Steps, loss, F1 and the time left, whether the end is set by steps or by minutes."""
     timed = trainer.recipe.minutes is not None
-    form = "{desc} {percentage:3.0f}%|{bar}| {postfix}"
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"  # tqdm begins a postfix with ", "
     with tqdm(
         total=1.0, initial=trainer.progress, desc="training", bar_format=form, dynamic_ncols=True
     ) as bar:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from trt_lane.errors import TrtLaneError
 
@@ -19,6 +21,17 @@ _REFUSALS = frozenset(
         *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EMFILE, errno.EFBIG),
     }
 )
+# OpenCV's and FFmpeg's own complaints about a file would stand beside our one line.
+_SILENT_CODECS = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that says a mistake in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and end with status 2."""
+        line = " ".join(message.split())
+        self.exit(TrtLaneError.exit_status, f"{self.prog}: error: {line}; see {self.prog} --help\n")
 
 
 def guarded(program: str, main: Callable[[], int]) -> int:
@@ -27,6 +40,8 @@ def guarded(program: str, main: Callable[[], int]) -> int:
     So does a full disk or a missing right. SIGTERM ends it as Ctrl-C does: with everything
     unfinished taken away.
     """
+    for name, value in _SILENT_CODECS.items():
+        os.environ.setdefault(name, value)
     try:
         with _terminated_as_interrupted():
             status = main()

@@ -92,7 +92,9 @@ class ImageSpec:
             raise TrtLaneError(f"frame is {found[0]} {found[1]}; expected uint8 (H, W, 3) BGR")
         height, width, channels = frame.shape
         if channels != 3 or height < 2 or width < 2:
-            raise TrtLaneError(f"frame has shape {frame.shape}; expected (H, W, 3) BGR")
+            raise TrtLaneError(
+                f"frame has shape {frame.shape}; expected (H, W, 3) BGR of 2x2 pixels or more"
+            )
 
     def same_view(self, frame_hw: tuple[int, int]) -> bool:
         """Whether a frame of that size has the spec's aspect ratio."""

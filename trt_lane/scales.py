@@ -86,6 +86,8 @@ class ScaleTable:
             FP32 what would overflow FP16.
         digests: sha256 of "model", "recipe", "weights", "data".
         info: plain facts for people (recipe name, number of frames, seconds).
+        biases: float32 by parameter name ("model.conv1.bias"): biases that reconstruction learned;
+            layers that are not named keep the checkpoint's. Only of quantised layers.
     """
 
     sites: tuple[Site, ...]
@@ -95,6 +97,7 @@ class ScaleTable:
     maxima: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     info: dict = field(default_factory=dict)
+    biases: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.weights.keys() != self.rounded.keys():
@@ -109,6 +112,15 @@ class ScaleTable:
                 raise ValueError(
                     f"{name} has {len(scale.value)} scales for {levels.shape[scale.axis]} channels"
                 )
+        for name, bias in self.biases.items():
+            layer, _, kind = name.rpartition(".")
+            levels = self.rounded.get(f"{layer}.weight")
+            if kind != "bias" or levels is None or bias.dtype != np.float32 or bias.ndim != 1:
+                raise ValueError(
+                    f"bias {name} is {bias.dtype} {bias.shape}, not of a rounded layer"
+                )
+            if not np.isfinite(bias).all():
+                raise ValueError(f"bias {name} holds NaN or infinity")
         keys = {site.key for site in self.sites}
         if keys != self.activations.keys():
             odd = sorted(keys ^ self.activations.keys())[:3]
@@ -125,6 +137,8 @@ class ScaleTable:
         for key in sorted(self.rounded):
             levels = self.rounded[key]
             sha.update(f"{key}|{levels.shape}|".encode() + np.ascontiguousarray(levels).tobytes())
+        for key in sorted(self.biases):
+            sha.update(key.encode() + np.ascontiguousarray(self.biases[key]).tobytes())
         maxima = {k: float(v) for k, v in self.maxima.items()}
         sha.update(json.dumps(maxima, sort_keys=True).encode())
         return sha.hexdigest()
@@ -140,6 +154,8 @@ class ScaleTable:
             meta[group_name] = {k: {"axis": s.axis, "bits": s.bits} for k, s in group.items()}
             arrays.update({f"{group_name}/{k}": s.value for k, s in group.items()})
         arrays.update({f"rounded/{k}": v for k, v in self.rounded.items()})
+        meta["biases"] = sorted(self.biases)
+        arrays.update({f"bias/{k}": v for k, v in self.biases.items()})
         meta["digest"] = self.digest()
         with atomic_write(path) as file:
             np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
@@ -160,8 +176,9 @@ class ScaleTable:
                 }
                 sites = tuple(Site(s["tensor"], tuple(s["users"]), s["key"]) for s in meta["sites"])
                 rounded = {k: file[f"rounded/{k}"] for k in meta["weights"]}
+                biases = {k: file[f"bias/{k}"] for k in meta["biases"]}
             facts = {k: dict(meta[k]) for k in ("maxima", "digests", "info")}
-            table = cls(sites, **groups, rounded=rounded, **facts)
+            table = cls(sites, **groups, rounded=rounded, biases=biases, **facts)
             digest, expected = table.digest(), meta["digest"]
         except FileNotFoundError:
             raise TrtLaneError(f"no scale table at {path}; run: python -m calibrators") from None

@@ -71,6 +71,7 @@ def without_layers(
         activations=activations,
         weights={name: table.weights[name] for name in names},
         rounded={name: table.rounded[name] for name in names},
+        biases={n: b for n, b in table.biases.items() if n.rpartition(".")[0] not in left_out},
     )
 
 

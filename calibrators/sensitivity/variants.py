@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
-from calibrators.fake_quant import ActivationQuantizer, FixedWeight, replace_weights
+from calibrators.fake_quant import (
+    ActivationQuantizer,
+    FixedWeight,
+    replace_biases,
+    replace_weights,
+)
 from calibrators.insert import insert_sites
 from trt_lane.models._folded import weighted_module
 from trt_lane.scales import Scale, ScaleTable, Site
@@ -61,6 +66,7 @@ class Variants:
 
         network = insert_sites(self.graph_module, table.sites, quantizer)
         replace_weights(network, {name: self._weights[name] for name in table.weights})
+        replace_biases(network, table.biases)
         return network.eval()
 
     def runs(
