@@ -1,0 +1,100 @@
+import json
+
+import pytest
+from made_cells import made_cell
+
+from benchmarks.quant_markdown import markdown
+from benchmarks.quant_rows import mean_points, row
+
+FLOATS = [[0.9, 0, 0], [0.8, 0, 0]]
+LEARNING = {"unit": "block", "units": 8, "steps": 200, "steps_after": 50, "batch": 32}
+
+
+def table(*cells, failed=None):
+    rows = [{"model": "m.a", **row([cell])} for cell in cells]
+    if failed:
+        rows.append({"model": "m.a", "method": "int8_gone", "failed": failed})
+    return {
+        "machine": {"cpu": "A CPU", "threads": 1, "cores": 2, "python": "3.11", "versions": {}},
+        "calibration_frames": 64,
+        "models": {
+            "m.a": {
+                "weights": "w.pth",
+                "weights_sha256": "0123456789abcdef",
+                "data": "tusimple:frames",
+                "calibration_data": "images:others",
+            }
+        },
+        "rows": rows,
+        "mean_points": mean_points(rows),
+    }
+
+
+def body(text):
+    return [line for line in text.splitlines() if line.startswith("| ")]
+
+
+def test_every_row_has_as_many_cells_as_the_heading():
+    text = markdown(
+        table(
+            made_cell(FLOATS, FLOATS),
+            made_cell(FLOATS, FLOATS, learning=LEARNING, method="int8_qdrop"),
+            failed="no memory",
+        )
+    )
+    rows = text[: text.index("## Mean")].splitlines()
+    widths = {line.count("|") for line in rows if line.startswith("|")}
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize("metric", ["culane", None])
+def test_recall_stands_beside_f1_only(metric):
+    counts = [[1, 0, 1], [2, 0, 0]]
+    text = markdown(table(made_cell(counts, counts, metric)))
+    assert ("| recall |" in text) == (metric == "culane")
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) <= 2
+
+
+def test_a_failed_method_is_shown_with_its_reason():
+    text = markdown(table(made_cell(FLOATS, FLOATS), failed="killed by SIGKILL | no memory"))
+    (line,) = [line for line in body(text) if "int8_gone" in line]
+    assert "failed: killed by SIGKILL / no memory" in line
+
+
+def test_a_model_of_which_everything_failed_is_still_shown():
+    only = table(failed="bad checkpoint")
+    assert "- int8_gone: failed: bad checkpoint" in markdown(only)
+
+
+def test_low_bits_are_called_simulated_and_explained():
+    low = made_cell(FLOATS, FLOATS, bits=[4, 8], simulated=True)
+    text = markdown(table(low))
+    assert "| W4A8 simulated |" in text
+    assert "Simulated: TensorRT runs INT8 only" in text
+    assert "imulated" not in markdown(table(made_cell(FLOATS, FLOATS)))
+
+
+def test_marks_are_explained_where_they_stand():
+    text = markdown(
+        table(
+            made_cell(FLOATS, FLOATS, old_code=True, resumed=True, learning=LEARNING),
+        )
+    )
+    assert "int8_x †" in text
+    assert "| 2 ‡ |" in text
+    assert "8 x 200+50 steps x 32" in text
+    assert all(f"{mark}: " in text for mark in "†‡")
+
+
+def test_warnings_of_a_method_are_told():
+    text = markdown(table(made_cell(FLOATS, FLOATS, warnings=["no foreground"])))
+    assert "Warning of int8_x on m.a: no foreground." in text
+
+
+def test_conditions_stand_above_the_rows():
+    text = markdown(table(made_cell(FLOATS, FLOATS)))
+    head = text[: text.index("| method")]
+    for fact in ("A CPU, 1 of 2 cores", "64 unlabelled", "images:others", "accuracy 0.8500"):
+        assert fact in head
+    json.dumps(table(made_cell(FLOATS, FLOATS)), allow_nan=False)
