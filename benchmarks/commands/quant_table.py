@@ -76,18 +76,24 @@ def run(args: argparse.Namespace) -> int:
     recipes = [parse_recipe(text, args.steps_factor) for text in args.recipes.split()]
     names = [] if args.peers is None else args.peers.split(",")
     peers = list(PEERS.values()) if names == ["all"] else [get_peer(n.strip()) for n in names]
-    seeds = parse_seeds(args.seeds)
+    seeds, conditions = parse_seeds(args.seeds), conditions_of(args)
+    _check("recipes or peers", [*recipes, *peers])
     models = [parse_model(text) for text in args.models.split()]
-    for what, items in (("models", models), ("recipes or peers", [*recipes, *peers])):
-        if not items:
-            raise TrtLaneError(f"no {what} given; expected at least one")
-        if len(set(items)) < len(items):
-            raise TrtLaneError(f"{what} are named twice; name each once")
+    _check("models", models)
     if len({m.name for m in models}) < len(models):
         raise TrtLaneError("a model is given twice with other weights or data; make two tables")
     out = args.out / args.name
     table = quant_table(
-        models, [*recipes, *peers], seeds, conditions_of(args), out, lambda t: print(t, flush=True)
+        models, [*recipes, *peers], seeds, conditions, out, lambda t: print(t, flush=True)
     )
     print(out.with_name(f"{out.name}.md").read_text(encoding="utf-8"))
     return 1 if any("failed" in r or "missing_seeds" in r for r in table["rows"]) else 0
+
+
+def _check(what: str, items: list) -> None:
+    from trt_lane.errors import TrtLaneError
+
+    if not items:
+        raise TrtLaneError(f"no {what} given; expected at least one")
+    if len(set(items)) < len(items):
+        raise TrtLaneError(f"{what} are named twice; name each once")

@@ -41,7 +41,7 @@ def test_a_recipe_that_learns_nothing_and_a_factor_of_one_change_nothing():
 
 @pytest.mark.parametrize("factor", [0, -1, 101, float("nan")])
 def test_an_impossible_factor_is_refused(factor):
-    with pytest.raises(TrtLaneError, match="steps factor is .*expected above 0"):
+    with pytest.raises(TrtLaneError, match=r"steps factor is .*expected above 0"):
         shortened(QDROP, factor)
 
 
