@@ -1,0 +1,151 @@
+import json
+from argparse import ArgumentTypeError
+
+import pytest
+import torch
+from two_heads import two_heads, write_frames
+
+from calibrators.budget.command import describe, points
+from calibrators.budget.plan import Kind, apply_plan
+from calibrators.budget.planner import plan_budget
+from calibrators.calibrate import calibrate
+from calibrators.fake_quant import quantised_network
+from calibrators.network import folded_model
+from calibrators.recipe import load_recipe
+from calibrators.sensitivity.evaluation import evaluation_frames
+from calibrators.sensitivity.mixed import table_layers, without_layers
+from engines.card import KEY, ModelCard
+from engines.export import export
+from engines.lint import lint
+from trt_lane.image import ImageSpec
+from trt_lane.models._folded import fold
+from trt_lane.scales import ScaleTable
+
+MINMAX = load_recipe("int8_minmax")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def planned(folder, ruined, budget):
+    model, network = two_heads(ruined)
+    graph_module = fold(network, model.image.input_hw)
+    frames = evaluation_frames(write_frames(folder), model.image, 6)
+    table = calibrate(graph_module, frames.inputs, MINMAX)
+    plan = plan_budget(model, graph_module, table, frames, budget)
+    return model, network, graph_module, table, plan
+
+
+def precision(exported):
+    """What the card in an ONNX says; its decoder is this test's own."""
+    told = json.loads(next(p.value for p in exported.metadata_props if p.key == KEY))
+    digests = {**told["digests"], "scales": told["scales"]}
+    image = ImageSpec.from_dict(told["image"])
+    card = ModelCard("m", image, (), {}, told["float_type"], None, digests, told["plan"])
+    return card.plan["float_layers"], card.precision
+
+
+def test_with_nothing_to_lose_a_budget_of_0_keeps_everything_in_int8(tmp_path):
+    _, _, graph_module, table, plan = planned(tmp_path, "", 0.0)
+    assert plan.kind is Kind.ALL_INT8
+    assert plan.float_layers == () and plan.int8_share == 1
+    assert apply_plan(table, graph_module, plan).digest() == table.digest()
+
+
+def test_the_layer_that_was_made_sensitive_goes_to_float_and_no_other(tmp_path):
+    model, network, graph_module, table, plan = planned(tmp_path, "place", 0.3)
+    assert plan.kind is Kind.HEAD_LAYERS
+    assert plan.float_layers == ("place2",)
+    assert plan.before.loss_points > 50 and plan.after.loss_points <= 0.3
+    assert plan.after.agreement_f1 >= 0.98 and plan.int8_share > 0.97
+    mixed = apply_plan(table, graph_module, plan)
+    assert table_layers(mixed) == [p for p in table_layers(table) if p != "place2"]
+    exported = export(model, network, mixed, tmp_path / "m.onnx", "fp16")
+    assert lint(exported) == []
+    assert precision(exported) == (["place2"], "int8+fp16")
+
+
+def test_what_was_planned_is_what_is_measured(tmp_path):
+    model, _, graph_module, table, plan = planned(tmp_path, "place", 0.3)
+    frames = evaluation_frames(plan.data, model.image, 6)
+    with torch.no_grad():
+        found = quantised_network(graph_module, apply_plan(table, graph_module, plan))
+        heads, floats = found(frames.inputs), graph_module(frames.inputs)
+    error = (heads["place"] - floats["place"]).abs().max()
+    assert 0 < error < 0.05 * floats["place"].abs().max()
+
+
+def test_a_sensitive_trunk_makes_fp16_the_better_choice(tmp_path):
+    model, network, graph_module, table, plan = planned(tmp_path, "trunk", 0.3)
+    assert plan.kind is Kind.FLOAT
+    assert "FP16 as a whole is the better choice" in plan.reason[0]
+    assert plan.int8_share == 0 and plan.after.loss_points == 0
+    mixed = apply_plan(table, graph_module, plan)
+    exported = export(model, network, mixed, tmp_path / "m.onnx", "fp16")
+    assert lint(exported) == []
+    assert not {n.op_type for n in exported.graph.node} & {"QuantizeLinear", "DequantizeLinear"}
+    assert precision(exported) == (table_layers(table), "fp16")
+
+
+def test_a_wide_budget_is_not_spent(tmp_path):
+    *_, plan = planned(tmp_path, "place", 100.0)
+    # Only the agreement with float is looked after, as far as it is cheap.
+    assert plan.int8_share >= 0.97 and plan.after.agreement_f1 >= 0.98
+
+
+def test_few_frames_are_said_to_be_few(tmp_path):
+    *_, plan = planned(tmp_path, "place", 0.3)
+    assert plan.noise.lane_points == pytest.approx(100 / 12)
+    assert any("more than the budget" in reason for reason in plan.reason)
+    words = describe(plan)
+    assert "kept in float: place2" in words and "95 % interval" in words
+
+
+def test_a_plan_travels_in_the_table(tmp_path):
+    _, _, graph_module, table, plan = planned(tmp_path, "place", 0.3)
+    path = tmp_path / "scales.npz"
+    apply_plan(table, graph_module, plan).save(path)
+    info = ScaleTable.load(path).info
+    assert info["plan"]["float_layers"] == ["place2"]
+    assert info["plan"]["kind"] == "head layers in float"
+    assert info["plan"]["before"]["loss_points"] > info["plan"]["after"]["loss_points"]
+    assert info["recipe"] == "int8_minmax"
+    json.dumps(info, allow_nan=False)
+
+
+def test_the_same_frames_give_the_same_plan(tmp_path):
+    first = planned(tmp_path / "a", "place", 0.3)[-1]
+    again = planned(tmp_path / "b", "place", 0.3)[-1]
+    assert first.float_layers == again.float_layers
+    assert first.after == again.after and first.noise == again.noise
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("0.3", 0.3), ("0", 0), ("none", None), ("", None)]
+)
+def test_a_budget_is_points_or_none(given, expected):
+    assert points(given) == expected
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "inf", "three", "101"])
+def test_what_is_no_budget_is_refused(given):
+    with pytest.raises(ArgumentTypeError, match="expected points from 0 to 100"):
+        points(given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["int8_minmax", "int8_mse"])
+def test_the_official_lstr_holds_the_default_budget_with_its_head_in_float(shared, recipe):
+    model, graph_module = folded_model("lstr.tusimple", shared / "weights/lstr_tusimple.pkl")
+    frames = evaluation_frames(f"tusimple:{shared / 'data/tusimple'}", model.image, 17)
+    table = calibrate(graph_module, frames.inputs, load_recipe(recipe))
+    plan = plan_budget(model, graph_module, table, frames, 0.3)
+    assert plan.kind is Kind.HEAD_LAYERS and plan.int8_share > 0.999
+    assert plan.before.loss_points > 0.7 and plan.after.loss_points <= 0.3
+    assert plan.after.agreement_f1 >= 0.98
+    assert any("specific_embed" in layer for layer in plan.float_layers)
+    assert not without_layers(table, graph_module, plan.float_layers).weights.keys() & {
+        f"{layer}.weight" for layer in plan.float_layers
+    }
