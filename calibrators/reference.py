@@ -12,7 +12,7 @@ from calibrators.fake_quant import quantised_network
 from trt_lane.files import atomic_write
 from trt_lane.scales import ScaleTable
 
-REFERENCE_FRAMES = 4
+REFERENCE_FRAMES = 8
 
 
 def save_reference(

@@ -122,16 +122,18 @@ def _budget_facts(plan: dict | None) -> list[str]:
     """What the accuracy budget keeps in float, and why."""
     if plan is None:
         return []
-    layers = plan["float_layers"]
-    kept = f"{', '.join(layers[:3])}{f' … {len(layers)} layers' if len(layers) > 3 else ''}"
-    share = 100 * (1 - plan["int8_macs_share"])
-    if plan["int8_macs_share"] == 0:
-        kept, share = "everything", 100.0
-    lines = [f"kept in float   {kept} ({share:.2g} % of MACs)" if layers else
-             "kept in float   nothing"]  # fmt: skip
-    lines[0] += f", budget {plan['budget_points']:g} points"
-    for reason in plan["reason"]:
-        lines += textwrap.wrap(reason, 98, initial_indent="  ", subsequent_indent="  ")
+    layers, share = plan["float_layers"], 1 - plan["int8_macs_share"]
+    kept = ", ".join(layers[:3]) + (f" … {len(layers)} layers" if len(layers) > 3 else "")
+    if not layers:
+        kept = "nothing"
+    elif share == 1:
+        kept = "everything"
+    else:
+        kept += f" ({100 * share:.2g} % of MACs)"
+    facts = [f"budget {plan['budget_points']:g} points", *plan["reason"]]
+    lines = textwrap.wrap(f"kept in float   {kept}", 98, subsequent_indent=" " * 16)
+    for fact in facts:
+        lines += textwrap.wrap(fact, 82, initial_indent=" " * 16, subsequent_indent=" " * 16)
     return lines
 
 

@@ -24,9 +24,12 @@ from trt_lane.evaluation import Comparison, Network, compare, head_errors, lanes
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.report import DatasetScore, score_labels
 
-# The ONNX may be as far from the simulation as the simulation is from float: rounding flips alone
-# reach 70 % of the quantisation noise in a deep network.
-DRIFT_LIMIT = 1.0
+# Two independent errors of one power are twice that power apart: in the worst case rounding flips
+# make the graph's error and the simulation's independent. Measured on real frames: up to 1.4 in
+# FP16, 0.3 in FP32; a graph of wrong scales is farther from the simulation than that by orders.
+DRIFT_LIMIT = 2.0
+# A head that nothing quantised leads to differs by the rounding of FP16 alone (measured: 6e-8).
+FP16_NOISE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,4 +132,4 @@ def _drift(network: Network, reference: Path) -> tuple[dict[str, float], dict[st
     floats = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("float/")}
     noise = head_errors(simulated, floats)
     distance = head_errors(heads, simulated)
-    return noise, {name: distance[name] / max(noise[name], 1e-12) for name in noise}
+    return noise, {name: distance[name] / max(noise[name], FP16_NOISE) for name in noise}
