@@ -130,6 +130,7 @@ def run(cell: Cell, conditions: Conditions) -> dict[str, Any]:
     log = _path(cell, conditions, ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     command = _command(cell, conditions, unfinished, scored)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with log.open("wb") as stream:
         child = subprocess.Popen(
             command,
@@ -148,7 +149,7 @@ def run(cell: Cell, conditions: Conditions) -> dict[str, Any]:
             raise
     if status != 0:
         return {"failed": _reason(status, log)}
-    held = {**read_json(scored), "code": code}
+    held = {**read_json(scored), "code": code, "load_average": load}
     write_json(_path(cell, conditions, ".json"), held)
     for path in (scored, unfinished):
         path.unlink(missing_ok=True)

@@ -44,9 +44,11 @@ def _model(name: str, table: dict[str, Any]) -> list[str]:
     recall = f", recall {first['float_recall']:.4f}" if "float_recall" in first else ""
     same = facts["data"] == facts["calibration_data"]
     calibrated = "the same frames without labels" if same else facts["calibration_data"]
+    load = max(r["load_average"] for r in good)
     lines += [
         f"Weights {weights}; {first['scored_frames']} frames of {facts['data']}, calibrated on "
-        f"{calibrated}. Float: {first['metric']} {first['float']:.4f}{recall}.",
+        f"{calibrated}. Float: {first['metric']} {first['float']:.4f}{recall}. "
+        f"Processes that waited or ran just before a cell: up to {load:.1f}.",
         "",
     ]
     titles = [t.format(metric=first["metric"]) for t in TITLES]

@@ -36,7 +36,7 @@ def quantise(
         method: ranges of activations by max, percentile (99.99), entropy or mse.
     """
     config = copy.deepcopy(mtq.INT8_DEFAULT_CFG)
-    kept = [{"quantizer_name": f"*{path}*", "enable": False} for path in model.float_layers]
+    kept = [{"quantizer_name": f"{path}.*", "enable": False} for path in model.float_layers]
     config["quant_cfg"] += kept
 
     def feed(module: nn.Module) -> None:

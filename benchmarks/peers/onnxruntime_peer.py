@@ -68,14 +68,14 @@ def quantise(
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         graph = export(model, network, None, source).graph
-        kept = tuple(path.replace(".", "_") for path in model.float_layers)
+        kept = [path.replace(".", "_") for path in model.float_layers]
         quantize_static(
             source,
             target,
             _Frames(frames, graph.input[0].name),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=LAYERS,
-            nodes_to_exclude=[n.name for n in graph.node if kept and n.name.startswith(kept)],
+            nodes_to_exclude=[n.name for n in graph.node if _is_below(n.name, kept)],
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -95,3 +95,8 @@ def quantise(
         return GraphRunner(target), {
             "quantised_tensors": sum(n.op_type == "QuantizeLinear" for n in nodes)
         }
+
+
+def _is_below(name: str, kept: list[str]) -> bool:
+    """Whether a node, named after its module, lies in one of the modules."""
+    return any(name == path or name.startswith(f"{path}_") for path in kept)
