@@ -55,7 +55,10 @@ def _draw(
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
-    for axis, key, title in ((by_steps, "steps", "steps per unit"), (by_time, "seconds", "s")):
+    for axis, key, title in (
+        (by_steps, "steps", "steps per unit"),
+        (by_time, "seconds", "seconds of quantising"),
+    ):
         for name, points in curves.items():
             good = sorted((p for p in points if "failed" not in p), key=lambda p: p[key])
             values = [p["value"] for p in good]
