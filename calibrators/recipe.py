@@ -157,8 +157,8 @@ class ReconstructionRecipe:
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
-        if not (self.learn_rounding or self.learn_steps):
-            raise ValueError("learn_rounding and learn_steps are both off: nothing to learn")
+        if not (self.learn_rounding or self.learn_steps or self.learn_biases):
+            raise ValueError("roundings, steps and biases are all off: nothing to learn")
         if self.unit is not UnitKind.NETWORK and (
             self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
         ):

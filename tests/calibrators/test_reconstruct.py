@@ -151,3 +151,27 @@ def test_impossible_recipes_are_refused():
         ReconstructionRecipe(selection="sometimes")
     with pytest.raises(ValueError, match="steps"):
         dataclasses.replace(ReconstructionRecipe(), steps=0)
+
+
+def test_learned_biases_travel_in_the_table_and_take_up_the_mean_error(case):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(
+        unit="network", steps=80, batch=12, learn_rounding=False, learn_steps=False, learn_biases=True,
+        lr_biases=0.03, drop=0.0,
+    )  # fmt: skip
+    learned = reconstruct(graph_module, table, frames, recipe, UnitLoss())
+    assert set(learned.biases) == {n.replace(".weight", ".bias") for n in table.weights}
+    assert learned.digest() != table.digest()
+    assert error(graph_module, learned, frames) < error(graph_module, table, frames)
+    with torch.no_grad():
+        before, after = (
+            quantised_network(graph_module, table),
+            quantised_network(graph_module, learned),
+        )
+        mean = [
+            float(
+                (net(frames)["right"] - graph_module(frames)["right"]).mean((0, 2, 3)).abs().sum()
+            )
+            for net in (before, after)
+        ]
+    assert mean[1] < 0.7 * mean[0]

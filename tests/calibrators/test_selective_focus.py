@@ -10,6 +10,7 @@ from calibrators.recipe import ReconstructionRecipe
 from calibrators.selective_focus import (
     SensitivityCurve,
     channel_power,
+    channel_slope,
     focused_error,
     inter_head_sensitivity,
     semantic_guided_focus,
@@ -147,3 +148,19 @@ def test_loss_warns_and_falls_back_when_nothing_is_foreground():
     loss = FocusLoss([CLS, XS], decode, {"cls": "cls", "xs": "xs"}, heads, moved, recipe)
     assert len(loss.warnings) == 2 and "confidence" in loss.warnings[0]
     assert loss(1, moved, heads) > 0  # every place counts
+
+
+def test_channel_slope_is_how_far_a_unit_of_the_channel_moves_the_lanes():
+    heads = make_heads(frames=8)
+    slope = channel_slope(XS, decode, heads).flatten()
+    assert slope[0] == pytest.approx(10.0, rel=0.05)  # decode: 10 px per unit of the first offset
+    deviation = channel_power(XS, heads).sqrt().flatten()
+    least = 0.01 * float(slope[0] * deviation[0])  # the others move nothing, and may not drift
+    assert torch.allclose(slope[1:] * deviation[1:], torch.full((2,), least), rtol=1e-3)
+
+
+def test_channel_slope_without_any_effect_falls_back_to_the_deviation():
+    heads = make_heads(frames=4)
+    heads["cls"][..., 1] = -8.0  # no lane anywhere
+    slope = channel_slope(XS, decode, heads)
+    assert torch.allclose(slope, 1 / channel_power(XS, heads).sqrt())
