@@ -50,15 +50,17 @@ def plan_budget(
 
 def _layers_in_float(search: Search) -> Sequence[str]:
     start = search.measure([()])[0]
-    if search.is_good((), start):
+    # At the edge of the budget the engine's own rounding may fall beyond: then layers that cost
+    # next to nothing are tried, too.
+    if search.is_good((), start) and start.loss_points <= search.budget_points / 2:
         return ()
     heads, blocks = search.rank()
     in_heads = [tuple(heads[: i + 1]) for i in range(len(heads))]
     verdicts = search.measure(in_heads)
     for wanted in (search.is_good, search.holds_cheaply):
-        if wanted((), start):
-            return ()
         fit = [p for p, v in zip(in_heads, verdicts, strict=True) if wanted(p, v)]
+        if wanted((), start):
+            return _best_of_free(search, (), fit)
         if fit:
             return _best_of_free(search, search.give_back(fit[0], wanted), fit)
         found = search.shortest(heads, blocks, wanted, CHEAP_SHARE)
