@@ -12,7 +12,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 MODEL ?= ufld
-RECIPE ?= int8_mse
+RECIPE ?= int8_selective_focus
 TARGET ?= auto
 DATA ?= synthetic
 WEIGHTS ?=

@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m calibrators", description=__doc__)
     parser.add_argument("model", help="a name from `trt-lane models`, e.g. ufld or lstr.tusimple")
     parser.add_argument(
-        "--recipe", default="int8_mse", help=f"{', '.join(list_recipes())}, or a TOML file"
+        "--recipe", default="int8_selective_focus", help=f"{', '.join(list_recipes())}, or a TOML file"
     )
     parser.add_argument("--weights", type=Path, help="checkpoint; default: the bundled weights")
     parser.add_argument(
