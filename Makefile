@@ -34,13 +34,22 @@ TARGETS := $(patsubst engines/targets/%.toml,%,$(wildcard engines/targets/*.toml
 FAMILY := $(firstword $(subst ., ,$(MODEL)))
 GOALS := $(or $(MAKECMDGOALS),help)
 
+CLOSE := import difflib, sys; \
+	print(*(f"did you mean {m}? " for m in difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1)))
 define refuse
-$(error no $(1) '$(2)'; known: $(3))
+$(error no $(1) '$(2)'; $(shell $(PYTHON) -c '$(CLOSE)' '$(2)' $(3)) known: $(3)$(4))
 endef
+one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes))
+whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
-ifneq ($(filter engine calibrate export build verify sensitivity lint-onnx,$(GOALS)),)
+ifneq ($(filter engine calibrate export build verify sensitivity stamps,$(GOALS)),)
+  $(foreach name,MODEL RECIPE TARGET DATA BUILD $(if $(WEIGHTS),WEIGHTS),$(if $(call one_word,$(name)),,\
+	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
+	without spaces or quotes, or a link to it (ln -s))))
+  $(foreach name,FRAMES BUDGET_FRAMES,$(if $(call whole_number,$(name)),,\
+	$(error $(name) is '$($(name))'; expected a whole number from 1)))
   ifeq ($(filter $(FAMILY),$(FAMILIES)),)
-    $(call refuse,MODEL,$(MODEL),$(FAMILIES) (variants: make models))
+    $(call refuse,MODEL,$(MODEL),$(FAMILIES), (variants: make models))
   endif
   ifeq ($(filter $(RECIPE),$(KNOWN_RECIPES)),)
     $(call refuse,RECIPE,$(RECIPE),$(KNOWN_RECIPES))
@@ -53,7 +62,7 @@ ifneq ($(filter engine calibrate export build verify sensitivity lint-onnx,$(GOA
   endif
   ifneq ($(WEIGHTS),)
     ifeq ($(wildcard $(WEIGHTS)),)
-      $(error no file WEIGHTS=$(WEIGHTS))
+      $(error no file WEIGHTS=$(WEIGHTS); expected a checkpoint, or nothing for the bundled weights)
     endif
   endif
 endif
@@ -126,8 +135,8 @@ $(VENV)/installed: pyproject.toml
 		{ echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); expected 3.10 or newer; run: make PYTHON=python3.11 ..." >&2; exit 2; }
 	@echo "==> installing into $(VENV) (once, a few minutes)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@$(PY) -m pip install -qq --disable-pip-version-check torch==2.13.0
+	@$(PY) -m pip install -qq --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # ---- from weights and frames to an engine ------------------------------------------------------
@@ -159,7 +168,7 @@ sensitivity: $(VENV)/installed ## why did INT8 lose my lanes? report, table and 
 stamp = cmp -s $(1).new $(1) && rm $(1).new || mv $(1).new $(1)
 stamps:
 	@mkdir -p $(MODEL_DIR)
-	@{ echo '$(WEIGHTS_FILE)'; test -z '$(WEIGHTS_FILE)' || stat -c '%s %Y' $(WEIGHTS_FILE); } \
+	@{ echo '$(WEIGHTS_FILE)'; test -z '$(WEIGHTS_FILE)' || stat -Lc '%s %.Y' $(WEIGHTS_FILE); } \
 		> $(WEIGHTS_STAMP).new; $(call stamp,$(WEIGHTS_STAMP))
 	@{ echo '$(DATA)'; test -z '$(DATA_PATH)' || \
 		find -L $(DATA_PATH) -type f -printf '%p %s %T@\n' | sort; } | sha256sum \
