@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 
 from engines.builder_child import Progress, run_builder
+from engines.card import read_onnx
 from engines.inspect import (
     optimised_by_onnxruntime,
     table_from_inspector,
@@ -83,8 +84,8 @@ def build(
         TrtLaneError: the target cannot be built here, or the builder refused the graph or died.
     """
     start = time.monotonic()
-    model = _load(onnx_path)
-    _check_machine(target)
+    model = read_onnx(onnx_path)
+    _check_machine(target, onnx_path)
     _check_operators(model, target, plugin_library)
     out_dir.mkdir(parents=True, exist_ok=True)
     log = out_dir / LOG_NAME
@@ -120,16 +121,7 @@ def read_layers(path: Path) -> list[LayerRecord]:
 # -- checks -----------------------------------------------------------------------------------
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except FileNotFoundError:
-        raise TrtLaneError(f"no ONNX file at {path}; run: python -m engines export") from None
-    except Exception as error:  # protobuf and onnx raise many kinds on damaged files
-        raise TrtLaneError(f"{path} is not a whole ONNX file ({error}); export it again") from None
-
-
-def _check_machine(target: Target) -> None:
+def _check_machine(target: Target, onnx_path: Path) -> None:
     if not target.on_device:
         if target.machine and platform.machine().lower() not in (target.machine, "amd64"):
             raise TrtLaneError(
@@ -142,8 +134,8 @@ def _check_machine(target: Target) -> None:
         here = f"{platform.machine()}, {'a' if gpu_is_visible() else 'no'} GPU found"
         raise TrtLaneError(
             f"an engine for {target.name} is built on the device itself, and this machine is not "
-            f"one ({here}); copy the project and the ONNX there and run: "
-            f"python -m engines build MODEL.onnx --target {target.name} --out FOLDER"
+            f"one ({here}); copy the project and {onnx_path} there and run: "
+            f"python -m engines build {onnx_path.name} --target {target.name} --out engine/"
         )
 
 

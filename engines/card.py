@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import onnx
 
@@ -47,6 +48,16 @@ class ModelCard:
         """What the graph computes in."""
         in_int8 = "scales" in self.digests and (self.plan or {}).get("int8_macs_share") != 0
         return f"int8+{self.float_type}" if in_int8 else self.float_type
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """An ONNX file with its weights; a missing or damaged one is a TrtLaneError."""
+    try:
+        return onnx.load(path)
+    except FileNotFoundError:
+        raise TrtLaneError(f"no ONNX file at {path}; run: python -m engines export") from None
+    except Exception as error:  # protobuf and onnx raise many kinds on damaged files
+        raise TrtLaneError(f"{path} is not a whole ONNX file ({error}); export it again") from None
 
 
 def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:

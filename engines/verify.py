@@ -7,20 +7,22 @@ against how far the simulation is from float) and by decoded lanes, never by clo
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
-import onnx
 
-from engines.card import ModelCard, read_card
+from engines.card import ModelCard, read_card, read_onnx
 from engines.graph_runner import GraphRunner
 from trt_lane.artifact import EngineArtifact
 from trt_lane.datasets.base import Dataset
 from trt_lane.decoders import decoder_from_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.evaluation import Comparison, Network, compare, head_errors, lanes_of
+from trt_lane.files import sha256_file
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.report import DatasetScore, score_labels
 
@@ -82,12 +84,16 @@ def verify(
         dataset: frames, and labels if it has them.
         frames: indices into the data set.
         reference: heads of the fake-quantised network from calibration.
-        artifact: the built engine; used when its runtime is on this machine.
+        artifact: built of `int8_onnx`; used when its runtime is on this machine.
         progress: wraps the frames with a bar.
     """
-    card = read_card(onnx.load(int8_onnx, load_external_data=False))
+    card = read_card(read_onnx(int8_onnx))
     if card is None:
         raise TrtLaneError(f"{int8_onnx} was not written by `python -m engines export`")
+    if artifact is not None and artifact.digests.get("onnx") != sha256_file(int8_onnx):
+        raise TrtLaneError(
+            f"{artifact.engine_path} was not built of {int8_onnx} as it is now; build it again"
+        )
     exact = GraphRunner(int8_onnx)
     networks: dict[str, Network] = {"float": GraphRunner(float_onnx), "int8": exact}
     backend = None if artifact is None else _backend(artifact)
@@ -124,8 +130,7 @@ def _backend(artifact: EngineArtifact) -> object | None:
 
 def _drift(network: Network, reference: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Simulation against float, and the graph against the simulation in units of that."""
-    with np.load(reference, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = _read_reference(reference)
     runs = [network(image[None]) for image in arrays.pop("image")]
     heads = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
     simulated = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("quantised/")}
@@ -133,3 +138,16 @@ def _drift(network: Network, reference: Path) -> tuple[dict[str, float], dict[st
     noise = head_errors(simulated, floats)
     distance = head_errors(heads, simulated)
     return noise, {name: distance[name] / max(noise[name], FP16_NOISE) for name in noise}
+
+
+def _read_reference(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise TrtLaneError(f"no reference {path}; run: python -m calibrators --reference") from None
+    except (OSError, ValueError, EOFError, AttributeError, BadZipFile, zlib.error) as error:
+        raise TrtLaneError(f"{path} is no whole reference ({error}); calibrate again") from None
+    if "image" not in arrays:
+        raise TrtLaneError(f"{path} holds no image; expected reference.npz from calibrators")
+    return arrays
