@@ -26,6 +26,10 @@ def main(job_path: str) -> int:
     except TrtLaneError as error:
         _say(error=str(error))
         return 2
+    except OSError as error:  # a full disk under the log
+        place = f" ({error.filename})" if error.filename else ""
+        _say(error=f"{error.strerror or error}{place}; free space or choose another folder")
+        return 2
     return 0
 
 
@@ -53,6 +57,8 @@ def _build(job: dict) -> dict:
             config.progress_monitor = monitor = _monitor(trt)  # noqa: F841 - must stay alive
         cache = _use_timing_cache(trt, target.builder, config, job["timing_cache"])
         engine = builder.build_serialized_network(network, config)
+        if logger.failure is not None:  # the layer table is read from the log
+            raise logger.failure
         if engine is None:
             raise TrtLaneError(f"{target.builder.value} found no way to build {job['onnx']}")
         write_bytes(job["engine"], memoryview(engine))
@@ -73,12 +79,16 @@ def _logger(trt: Any, file: Any) -> Any:
     class FileLogger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
+            self.failure: OSError | None = None
 
         def log(self, severity: Any, text: str) -> None:
             level = str(severity).rpartition(".")[2]
             # Line by line on disk: the last line before a crash is the one that matters.
-            file.write(f"[{level}] {text}\n")
-            file.flush()
+            try:
+                file.write(f"[{level}] {text}\n")
+                file.flush()
+            except OSError as error:  # raised here it would unwind through the builder
+                self.failure = error
 
     return FileLogger()
 

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import platform
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -83,6 +84,17 @@ def test_a_builder_that_dies_is_an_error_with_its_last_words(tmp_path, monkeypat
     with pytest.raises(TrtLaneError, match=r"SIGABRT.*assertion failed"):
         build(path, load_target("rtx"), tmp_path)
     assert (tmp_path / "engine.rtx").read_bytes() == b"the old one"
+    assert not list(tmp_path.glob(".build*"))
+
+
+@needs_rtx
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_log_that_does_not_fit_on_the_disk_is_no_half_read_layer_table(tmp_path):
+    path = saved(tmp_path, pair(resnet, dtype=np.float16).qdq)
+    (tmp_path / "build.log").symlink_to("/dev/full")
+    with pytest.raises(TrtLaneError, match="No space left on device.*free space"):
+        build(path, load_target("rtx"), tmp_path)
+    assert not (tmp_path / "engine.rtx").exists()
     assert not list(tmp_path.glob(".build*"))
 
 
