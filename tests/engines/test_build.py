@@ -92,7 +92,7 @@ def test_a_builder_that_dies_is_an_error_with_its_last_words(tmp_path, monkeypat
 def test_a_log_that_does_not_fit_on_the_disk_is_no_half_read_layer_table(tmp_path):
     path = saved(tmp_path, pair(resnet, dtype=np.float16).qdq)
     (tmp_path / "build.log").symlink_to("/dev/full")
-    with pytest.raises(TrtLaneError, match="No space left on device.*free space"):
+    with pytest.raises(TrtLaneError, match=r"No space left on device.*free space"):
         build(path, load_target("rtx"), tmp_path)
     assert not (tmp_path / "engine.rtx").exists()
     assert not list(tmp_path.glob(".build*"))
