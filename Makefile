@@ -233,9 +233,12 @@ lint: $(VENV)/installed ## ruff, formatting and layering
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 
-weights: $(VENV)/installed ## train the bundled demo weights anew (an hour each on 2 cores; resumable)
-	@echo "==> train      $(MODEL)"
-	@$(PY) -m training $(MODEL)
+# MODELS has a default, the quantisation table's; only one that the user gave counts here.
+TRAINED = $(if $(filter file undefined,$(origin MODELS)),$(MODEL),$(MODELS))
+
+weights: $(VENV)/installed ## MODEL, or MODELS in turn: train bundled weights (an hour each on 2 cores; resumable)
+	@echo "==> train      $(TRAINED)"
+	@$(PY) -m training $(TRAINED)
 
 pictures: $(VENV)/installed ## remake the README's pictures (after `make engine MODEL=ufld`)
 	@$(PY) -m trt_lane.datasets.synthetic --lanes --out docs/synthetic_roads.svg

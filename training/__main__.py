@@ -1,4 +1,4 @@
-"""`python -m training MODEL`: demo weights from the synthetic roads; stop and rerun at any time."""
+"""`python -m training MODEL...`: demo weights from the synthetic roads; stop and rerun any time."""
 
 from __future__ import annotations
 
@@ -27,30 +27,24 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        model = get_model(options.model)
-        weights = options.weights
-        if options.evaluate is not None:
-            _evaluate(model, weights or bundled_weights(model, options.out), options.evaluate)
-            return 0
-        recipe = _recipe(targets_of(model).RECIPE, options)
-        start = None if weights is None else load_checkpoint(model, weights)
-        places = Places(options.work, options.out)
-        path = train(model, recipe, places, options.workers, start, options.restart)
+        _run(options)
     except KeyboardInterrupt:
-        path = None
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
     except TrtLaneError as error:
         print(f"training: {error}", file=sys.stderr)
         return error.exit_status
-    if path is None:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return INTERRUPTED
-    print(f"weights: {path}\ncurve:   {options.work / model.name / 'curve.png'}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("model", metavar="MODEL", help="a model of `trt-lane models`, e.g. ufld")
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="models of `trt-lane models`, trained one after the other; finished ones are kept",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     length.add_argument("--minutes", type=float, help="learn for this long; rendering comes before")
@@ -73,10 +67,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run(options: argparse.Namespace) -> None:
+    """Train or evaluate the models in turn; KeyboardInterrupt when the user stopped it."""
+    # All names and recipes first: a mistake in the last must not show after hours of training.
+    models = [get_model(name) for name in options.models]
+    if options.weights is not None and len(models) > 1:
+        raise TrtLaneError(
+            f"--weights {options.weights} is for one model, but {len(models)} are given; "
+            "run them one by one"
+        )
+    if options.evaluate is not None:
+        for model in models:
+            weights = options.weights or bundled_weights(model, options.out)
+            _evaluate(model, weights, options.evaluate)
+        return
+    recipes = [_recipe(targets_of(model).RECIPE, options) for model in models]
+    start = None if options.weights is None else load_checkpoint(models[0], options.weights)
+    places = Places(options.work, options.out)
+    for model, recipe in zip(models, recipes, strict=True):
+        path = train(model, recipe, places, options.workers, start, options.restart)
+        if path is None:
+            raise KeyboardInterrupt
+        print(f"weights: {path}\ncurve:   {options.work / model.name / 'curve.png'}")
+
+
 def _recipe(recipe: TrainingRecipe, options: argparse.Namespace) -> TrainingRecipe:
     """The representation's recipe with what the command line changes."""
     given = {name: getattr(options, name) for name in ("steps", "minutes", "frames")}
     changes = {name: value for name, value in given.items() if value is not None}
+    if options.steps is not None:
+        changes["minutes"] = None  # else the recipe's own would decide
     try:
         return replace(recipe, **changes)
     except ValueError as error:
@@ -91,7 +111,7 @@ def _evaluate(model: LaneModel, weights: Path, count: int) -> None:
         counts = evaluate(model, network, range(count), after_frame=bar.update)
     for category, found in sorted(counts.items()):
         _print_counts(category, found)
-    _print_counts(f"{count} frames", total(counts))
+    _print_counts(f"{model.name}, {count} frames", total(counts))
 
 
 def _print_counts(name: str, counts: CulaneCounts) -> None:
