@@ -22,7 +22,7 @@ from trt_lane.model import LaneModel
 # Rendering and validation take up to 12 of an hour's minutes.
 RECIPE = TrainingRecipe(frames=16_000, minutes=45, learning_rate=3e-3)
 
-# Officially 0.4, over many epochs. Measured after some 145 steps on 4 frames, by heart: with 0.4 few
+# Officially 0.4, over many epochs. Measured after 145 steps on 4 frames, by heart: with 0.4 few
 # pixels exceed the decoder's threshold yet, F1 0 to 0.22 at three learning rates; with 0.1 F1 0.55.
 # Lines that come out too wide do no harm, as the decoder takes their middle.
 BACKGROUND_WEIGHT = 0.1
