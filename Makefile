@@ -197,6 +197,7 @@ $(INT8_ONNX): $(SCALES) engines/targets/$(GOAL_TARGET).toml $(EXPORT_CODE)
 
 $(ARTIFACT): $(INT8_ONNX) engines/targets/$(GOAL_TARGET).toml $(BUILD_CODE)
 	@echo "==> build      engine for $(GOAL_TARGET)"
+	@rm -rf $(TARGET_DIR)/.build.* # of a build that was killed
 	@$(PY) -m engines build $(INT8_ONNX) --target $(GOAL_TARGET) --scales $(SCALES) --out $(TARGET_DIR) \
 		--timing-cache $(BUILD)/timing-$(GOAL_TARGET).cache
 

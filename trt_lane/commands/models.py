@@ -80,8 +80,8 @@ def _cells(row: dict) -> tuple[str, ...]:
 
 
 def _widths(models: list[LaneModel]) -> list[int]:
-    """Column widths, before anything is measured: room for 999,999,999 parameters."""
-    rows = [_cells({**_known(m), "parameters": 10**9 - 1, "macs": 0}) for m in models]
+    """Column widths, before anything is measured: room for 999,999,999 parameters, 999 GMACs."""
+    rows = [_cells({**_known(m), "parameters": 10**9 - 1, "macs": 999e9}) for m in models]
     return [max(map(len, column)) for column in zip(TITLES, *rows, strict=True)]
 
 

@@ -1,0 +1,138 @@
+"""What `make engine` refuses at once, and what a change makes it do again."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+STAGES = ("calibrate", "plan", "export float", "export", "build", "verify")
+OUTPUTS = {
+    "calibrate": "int8_minmax/all_int8.npz",
+    "plan": "int8_minmax/scales.npz",
+    "export": "int8_minmax/rtx/model.onnx",
+    "build": "int8_minmax/rtx/artifact.json",
+    "export float": "float.onnx",
+    "verify": "int8_minmax/rtx/summary.json",
+}
+CHOICE = {"MODEL": "ufld", "RECIPE": "int8_minmax", "TARGET": "rtx"}
+
+
+def make(*words: str) -> subprocess.CompletedProcess:
+    # A make above pytest would hand its own choices down.
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    environment = {k: v for k, v in os.environ.items() if k not in inherited}
+    return subprocess.run(
+        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("MODEL=ufdl", "no MODEL 'ufdl'; did you mean ufld?"),
+        ("MODEL=", "MODEL is ''"),
+        ("RECIPE=int8_mze", "did you mean int8_mse?"),
+        ("TARGET=jetson-orion", "did you mean jetson-orin?"),
+        ("DATA=images:my photos", "DATA is 'images:my photos'; expected one word"),
+        ("DATA=images:it's", "expected one word"),
+        ("WEIGHTS=nowhere.pth", "no file WEIGHTS=nowhere.pth"),
+        ("FRAMES=0", "FRAMES is '0'; expected a whole number"),
+        ("FRAMES=abc", "FRAMES is 'abc'; expected a whole number"),
+        ("BUDGET=little", "BUDGET is 'little'"),
+    ],
+)
+def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, message):
+    found = make("engine", word, *([] if word.startswith("BUILD") else [f"BUILD={tmp_path}"]))
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_documented_target():
+    shown = make("help").stdout
+    text = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^([a-z-]+):.*## ", text, flags=re.MULTILINE):
+        assert f"  {target} " in shown
+
+
+@pytest.fixture
+def built(tmp_path):
+    """A build whose stages are all done: empty files, in the order in which they are made."""
+    assert make("stamps", *choice(tmp_path)).returncode == 0
+    for name in OUTPUTS.values():
+        path = tmp_path / "ufld" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        time.sleep(0.01)
+    return tmp_path
+
+
+def choice(build: Path, **changes: str) -> list[str]:
+    return [f"{k}={v}" for k, v in {**CHOICE, "BUILD": str(build), **changes}.items()]
+
+
+def stages_to_run(build: Path, **changes: str) -> list[str]:
+    words = choice(build, **changes)
+    assert make("stamps", *words).returncode == 0
+    chosen = {**CHOICE, **changes}
+    goal = f"{build}/ufld/{chosen['RECIPE']}/{chosen['TARGET']}/summary.json"
+    shown = make("-n", goal, *words)
+    assert shown.returncode == 0, shown.stderr
+    found = re.findall(r'echo "==> (export +float|[a-z]+)', shown.stdout)
+    return [re.sub(" +", " ", name) for name in found]
+
+
+ALL_BUT_FLOAT = ["calibrate", "plan", "export", "build", "verify"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"FRAMES": "7"}, ["verify"]),
+        ({"BUDGET": "none"}, ["plan", "export", "build", "verify"]),
+        ({"TARGET": "cpu"}, ["export", "build", "verify"]),
+        ({"RECIPE": "int8_mse"}, ALL_BUT_FLOAT),
+        ({"DATA": "synthetic:train"}, ALL_BUT_FLOAT),
+    ],
+)
+def test_a_change_runs_again_what_depends_on_it(built, changes, expected):
+    assert stages_to_run(built, **changes) == expected
+
+
+def test_other_weights_run_everything_again(built, tmp_path):
+    (tmp_path / "other.pth").write_bytes(b"weights")
+    again = stages_to_run(built, WEIGHTS=str(tmp_path / "other.pth"))
+    assert sorted(again) == sorted(STAGES)
+
+
+def test_a_touched_recipe_runs_again_what_depends_on_it(built):
+    recipe = ROOT / "calibrators" / "recipes" / "int8_minmax.toml"
+    words = choice(built)
+    goal = f"{built}/ufld/int8_minmax/rtx/summary.json"
+    shown = make("-n", "-W", str(recipe.relative_to(ROOT)), goal, *words).stdout
+    assert re.findall(r'echo "==> (\w+)', shown) == ALL_BUT_FLOAT
+
+
+def test_an_added_frame_counts_as_other_data(built, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "0.jpg").write_bytes(b"one")
+    data = {"DATA": f"images:{frames}"}
+    assert stages_to_run(built, **data) == ALL_BUT_FLOAT
+    for name in OUTPUTS.values():
+        (built / "ufld" / name).touch()
+        time.sleep(0.01)
+    assert stages_to_run(built, **data) == []
+    (frames / "1.jpg").write_bytes(b"two")
+    assert stages_to_run(built, **data) == ALL_BUT_FLOAT
