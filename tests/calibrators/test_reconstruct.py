@@ -156,8 +156,8 @@ def test_impossible_recipes_are_refused():
 def test_learned_biases_travel_in_the_table_and_take_up_the_mean_error(case):
     graph_module, frames, table = case
     recipe = ReconstructionRecipe(
-        unit="network", steps=80, batch=12, learn_rounding=False, learn_steps=False, learn_biases=True,
-        lr_biases=0.03, drop=0.0,
+        unit="network", steps=80, batch=12, learn_rounding=False, learn_steps=False,
+        learn_biases=True, lr_biases=0.03, drop=0.0,
     )  # fmt: skip
     learned = reconstruct(graph_module, table, frames, recipe, UnitLoss())
     assert set(learned.biases) == {n.replace(".weight", ".bias") for n in table.weights}
