@@ -72,7 +72,7 @@ def calibrate(
     info = {
         "recipe": recipe.name,
         "frames": len(frames),
-        "seconds": round(time.monotonic() - start, 1),
+        "seconds": round(time.monotonic() - start, 3),
         "simulated": not recipe.deployable,
         "dead_tensors": sorted(k for k, s in statistics.items() if s.absmax == 0),
     }

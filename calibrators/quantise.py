@@ -74,7 +74,7 @@ def quantise(
         resume,
         bar,
     )
-    info = {**table.info, "seconds": round(time.monotonic() - start, 1), "warnings": warnings}
+    info = {**table.info, "seconds": round(time.monotonic() - start, 3), "warnings": warnings}
     return dataclasses.replace(learned, info=info)
 
 

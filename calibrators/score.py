@@ -84,7 +84,7 @@ def cell(
 def with_costs(table: ScaleTable, watch: Stopwatch) -> ScaleTable:
     """The table with what making it took: wall time and the process's peak memory so far."""
     costs = {
-        "seconds": round(watch.seconds, 2),
+        "seconds": round(watch.seconds, 3),
         "resumed": watch.resumed,
         "peak_memory_bytes": peak_memory_bytes(),
     }
