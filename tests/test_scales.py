@@ -130,9 +130,9 @@ def test_changed_maxima_are_noticed(tmp_path):
         "[]",
         "{",
         "{}",
-        '{"schema": 1}',
-        '{"schema": 1, "activations": [], "weights": {}}',
-        '{"schema": 1, "activations": {"image": {"shape": 3}}, "weights": {}}',
+        '{"schema": 2}',
+        '{"schema": 2, "activations": [], "weights": {}}',
+        '{"schema": 2, "activations": {"image": {"shape": 3}}, "weights": {}}',
     ],
 )
 def test_meta_that_is_something_else_is_an_error_to_mend(tmp_path, meta):
@@ -154,12 +154,20 @@ def test_a_file_without_a_part_is_an_error_to_mend(tmp_path, key):
         ScaleTable.load(path)
 
 
-def test_another_schema_is_refused(tmp_path):
+@pytest.mark.parametrize(("schema", "age"), [(1, "an older"), (99, "another"), ("x", "another")])
+def test_another_schema_is_refused_with_the_mending_command(tmp_path, schema, age):
     path = tmp_path / "scales.npz"
     table().save(path)
-    rewrite(path, meta=np.array(json.dumps(meta_of(path) | {"schema": 99})))
-    with pytest.raises(TrtLaneError, match="schema 99, expected 1"):
+    meta = meta_of(path) | {"schema": schema}
+    if schema == 1:
+        del meta["biases"]  # it had none
+    rewrite(path, meta=np.array(json.dumps(meta)))
+    with pytest.raises(TrtLaneError) as refusal:
         ScaleTable.load(path)
+    line = str(refusal.value)
+    assert f"{age} version of trt_lane (schema {schema}, expected 2)" in line
+    assert f"python -m calibrators MODEL --recipe int8_minmax --out {path}" in line
+    assert "\n" not in line
 
 
 def test_no_damage_of_the_file_gets_through_or_out(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import atomic_write
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no biases
 # Below it FP16 keeps fewer than 5 bits of a step; a channel that small is dead.
 SMALLEST_STEP = 2.0**-20
 # What numpy, zipfile and zlib raise on a file that is damaged or something else altogether.
@@ -167,9 +167,7 @@ class ScaleTable:
             with np.load(path, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
                 if meta["schema"] != SCHEMA:
-                    raise TrtLaneError(
-                        f"{path} has schema {meta['schema']}, expected {SCHEMA}; calibrate again"
-                    )
+                    raise TrtLaneError(_other_schema(path, meta))
                 groups = {
                     g: {k: Scale(file[f"{g}/{k}"], **v) for k, v in meta[g].items()}
                     for g in ("activations", "weights")
@@ -189,3 +187,14 @@ class ScaleTable:
         if digest != expected:
             raise TrtLaneError(f"{path} was changed after it was written; calibrate again")
         return table
+
+
+def _other_schema(path: Path, meta: dict) -> str:
+    """That a table is of another version of trt_lane, and the command that makes it anew."""
+    schema, recipe = meta["schema"], dict(meta.get("info", {})).get("recipe", "RECIPE")
+    age = "an older" if isinstance(schema, int) and schema < SCHEMA else "another"
+    return (
+        f"{path} was written by {age} version of trt_lane (schema {schema}, expected {SCHEMA}); "
+        f"calibrate again: make calibrate, or python -m calibrators MODEL --recipe {recipe} "
+        f"--out {path}"
+    )
