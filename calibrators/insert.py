@@ -8,6 +8,7 @@ identity operand is; operands of a concat share one scale; views and max-pool ke
 from __future__ import annotations
 
 import copy
+import difflib
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import CONVOLUTIONS, TRANSPOSED, weighted_module
 from trt_lane.scales import Site
 
@@ -82,14 +84,25 @@ def quantisation_sites(
 
 
 def quantised_layers(graph_module: fx.GraphModule, float_layers: Iterable[str] = ()) -> list[str]:
-    """Module paths of the weighted layers that are quantised, in graph order, each once."""
-    layers = []
-    for node in graph_module.graph.nodes:
-        if weighted_module(graph_module, node) is None or node.target in layers:
-            continue
-        if not any(node.target == p or node.target.startswith(p + ".") for p in float_layers):
-            layers.append(node.target)
-    return layers
+    """Module paths of the weighted layers that are quantised, in graph order, each once.
+
+    Raises:
+        TrtLaneError: a path in `float_layers` has no weighted layer at or below it.
+    """
+    nodes = graph_module.graph.nodes
+    weighted = (n.target for n in nodes if weighted_module(graph_module, n) is not None)
+    layers = list(dict.fromkeys(weighted))
+    in_float: set[str] = set()
+    for path in float_layers:
+        below = [layer for layer in layers if layer == path or layer.startswith(f"{path}.")]
+        if not below:
+            close = difflib.get_close_matches(path, layers, 3, 0) or ["none"]
+            raise TrtLaneError(
+                f"float layer {path!r} is no layer with weights, nor above one; nearest: "
+                f"{', '.join(close)}; mend float_layers in the model's file"
+            )
+        in_float.update(below)
+    return [layer for layer in layers if layer not in in_float]
 
 
 def root_of(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node:

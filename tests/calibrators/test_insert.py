@@ -5,6 +5,7 @@ from tiny_networks import HW, ConstantConcat, folded, frames
 from torch import nn
 
 from calibrators.insert import insert_sites, quantisation_sites, quantised_layers, root_of
+from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import fold
 
 
@@ -89,8 +90,16 @@ def test_float_layers_and_what_is_below_them_are_left_out():
     assert sites_of("residual", ("conv2",))["relu"][0] == {"conv1"}
 
 
-def test_a_prefix_that_only_looks_alike_keeps_nothing_in_float():
-    assert quantised_layers(folded("residual"), ("conv",)) == quantised_layers(folded("residual"))
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [("conv", "conv"), ("conv3", "conv"), ("ot", "out"), ("", ""), ("relu", "")],
+)
+def test_a_float_layer_that_is_none_is_refused_with_the_nearest(path, nearest):
+    with pytest.raises(
+        TrtLaneError, match=f"float layer '{path}' is no layer.*: {nearest}"
+    ) as told:
+        quantised_layers(folded("residual"), ("conv1", path))
+    assert "\n" not in str(told.value)
 
 
 def test_an_addition_of_two_tensors_that_are_no_convolutions_stays_in_float():
