@@ -1,6 +1,12 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from training.__main__ import _parser, _recipe, main
+from training.__main__ import main
+from training.cli import _parser, _recipe
 from training.targets import targets_of
 from trt_lane.model import get_model
 
@@ -40,8 +46,25 @@ def test_models_are_trained_in_turn_and_a_stop_ends_the_sequence(monkeypatch, tm
         asked.append(model.name)
         return answers[model.name]
 
-    monkeypatch.setattr("training.__main__.train", train)
+    monkeypatch.setattr("training.cli.train", train)
     assert main(["erfnet", "ganet", "laneatt", "--work", str(tmp_path)]) == 130
     assert asked == ["erfnet", "ganet"]
     captured = capsys.readouterr()
-    assert "erfnet.safetensors" in captured.out and "run the same command again" in captured.err
+    assert "erfnet.safetensors" in captured.out and "interrupted" in captured.err
+    assert captured.err.strip().count("\n") == 0
+
+
+def test_ctrl_c_while_pytorch_loads_is_one_line(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
+    root = Path(__file__).resolve().parents[2]
+    found = subprocess.run(
+        [sys.executable, "-m", "training", "ufld"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 130
+    assert found.stderr.strip().startswith("training: interrupted")
+    assert found.stderr.strip().count("\n") == 0
