@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 import pytest
 from made_images import write_image
 
@@ -29,61 +26,11 @@ def test_one_image_is_a_data_set(tmp_path):
     assert [s.name for s in open_dataset(str(tmp_path / "x.png"))] == ["x.png"]
 
 
-@pytest.mark.parametrize("content", [b"just some text\n", b"", b"\xff\xd8\xff garbage"])
+@pytest.mark.parametrize("content", [b"just some text\n", b""])
 def test_what_is_no_image_is_named(tmp_path, content):
     (tmp_path / "bad.jpg").write_bytes(content)
-    with pytest.raises(TrtLaneError, match=r"bad.jpg is (not an image|a JPEG that was cut off)"):
+    with pytest.raises(TrtLaneError, match=r"bad.jpg is not an image"):
         open_dataset(f"images:{tmp_path}")[0]
-
-
-def test_cut_off_jpeg_is_no_grey_frame(tmp_path):
-    write_image(tmp_path / "cut.jpg")
-    data = (tmp_path / "cut.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(data[: len(data) * 2 // 3])
-    with pytest.raises(TrtLaneError, match="cut off"):
-        open_dataset(f"images:{tmp_path}")[0]
-
-
-def chunk(kind, body):
-    checksum = zlib.crc32(kind + body)
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum)
-
-
-HUGE_PNG = (
-    b"\x89PNG\r\n\x1a\n"
-    + chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
-    + chunk(b"IDAT", zlib.compress(b"0"))
-    + chunk(b"IEND", b"")
-)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda png: png[: len(png) // 2],
-        lambda png: png[:20],
-        lambda png: png[:-1],
-        lambda png: (
-            png[: len(png) // 2] + bytes([png[len(png) // 2] ^ 1]) + png[len(png) // 2 + 1 :]
-        ),
-        lambda png: HUGE_PNG,
-    ],
-    ids=["half", "header", "last byte", "flipped bit", "ten billion pixels"],
-)
-def test_damaged_png_is_refused_without_a_word_from_the_codec(tmp_path, capfd, damage):
-    write_image(tmp_path / "x.png")
-    (tmp_path / "x.png").write_bytes(damage((tmp_path / "x.png").read_bytes()))
-    with pytest.raises(TrtLaneError, match=r"x\.png is not an image"):
-        open_dataset(f"images:{tmp_path}")[0]
-    assert capfd.readouterr().err == ""
-
-
-def test_png_with_bytes_after_its_end_is_an_image(tmp_path):
-    write_image(tmp_path / "x.png")
-    whole = open_dataset(f"images:{tmp_path}")[0].frame
-    with open(tmp_path / "x.png", "ab") as file:
-        file.write(b"thumbnail")
-    assert (open_dataset(f"images:{tmp_path}")[0].frame == whole).all()
 
 
 def test_video_gives_the_same_frames_by_index_and_in_turn(video_file):

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from trt_lane.errors import TrtLaneError
@@ -22,7 +19,6 @@ from trt_lane.model import Metric
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 # Below this a digest reads every byte (a copy elsewhere keeps its digest); above, sizes and times.
 DIGEST_CONTENT_BYTES = 64 << 20
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,43 +84,6 @@ class Dataset(ABC):
     def labels(self) -> Iterator[Label]:
         """All labels in order."""
         return (self.label(index) for index in range(len(self)))
-
-
-def read_frame(path: Path) -> np.ndarray:
-    """Decode an image file to BGR uint8 (H, W, 3); a missing or damaged one is a TrtLaneError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TrtLaneError(f"cannot read image {path}: {error.strerror or error}") from None
-    # libjpeg fills what is missing with grey and goes on; that must not pass for a real frame.
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < len(data) // 2:
-        raise TrtLaneError(f"{path} is a JPEG that was cut off ({len(data)} bytes); copy it again")
-    frame = None
-    if data and not _is_broken_png(data):
-        with suppress(cv2.error):  # a header of billions of pixels
-            frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if frame is None:
-        raise TrtLaneError(
-            f"{path} is not an image ({len(data)} bytes starting {data[:8]!r}); "
-            "replace it or take it out of the data set"
-        )
-    return frame
-
-
-def _is_broken_png(data: bytes) -> bool:
-    """Whether this is a PNG with a wrong checksum or without its end, of which libpng complains."""
-    if not data.startswith(_PNG):
-        return False
-    at = len(_PNG)
-    while at + 12 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        body, checksum = data[at + 4 : at + 8 + size], data[at + 8 + size : at + 12 + size]
-        if zlib.crc32(body).to_bytes(4, "big") != checksum:
-            return True
-        if body[:4] == b"IEND":
-            return False
-        at += 12 + size
-    return True
 
 
 def read_text(path: Path) -> str:

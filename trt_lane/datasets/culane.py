@@ -8,15 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import (
-    Dataset,
-    Label,
-    checked_name,
-    files_digest,
-    read_frame,
-    read_text,
-)
+from trt_lane.datasets.base import Dataset, Label, checked_name, files_digest, read_text
 from trt_lane.datasets.culane_lines import lines_name, read_lines
+from trt_lane.datasets.image_file import read_frame
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 from trt_lane.model import Metric

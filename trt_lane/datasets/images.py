@@ -12,8 +12,8 @@ from trt_lane.datasets.base import (
     Label,
     files_digest,
     natural_order,
-    read_frame,
 )
+from trt_lane.datasets.image_file import read_frame
 from trt_lane.errors import TrtLaneError
 
 KIND = "images"

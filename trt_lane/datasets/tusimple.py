@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, checked_name, files_digest, read_frame
+from trt_lane.datasets.base import Dataset, Label, checked_name, files_digest
+from trt_lane.datasets.image_file import read_frame
 from trt_lane.datasets.tusimple_json import TusimpleRecord, read_records
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
