@@ -13,6 +13,7 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.image import ChannelOrder, Resampling
 from trt_lane.model import get_model
 from trt_lane.models._checkpoint import load_weights
+from trt_lane.models._folded import weights_digest
 from trt_lane.models._line_anchors import LineAnchors
 from trt_lane.models.laneatt import MODELS
 
@@ -160,6 +161,19 @@ def test_anchors_come_from_the_counts_beside_the_checkpoint(tmp_path, candidates
     assert torch.equal(module.xs, torch.from_numpy(expected.xs(72, 640)))
     assert torch.equal(module.extents, torch.from_numpy(expected.extents()))
     assert torch.equal(module.cells, torch.from_numpy(expected.cells((11, 20), 32).ravel()))
+
+
+def test_other_anchors_are_other_weights(tmp_path, candidates):
+    model = get_model("laneatt.r18_culane")
+    counts = torch.arange(len(candidates))
+    path = saved(tmp_path, model, counts)
+    digests = []
+    for changed in (counts, counts, counts.flip(0)):
+        torch.save(changed, tmp_path / "culane_anchors_freq.pt")
+        module = model.build()
+        load_weights(model, module, path)
+        digests.append(weights_digest(module))
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,18 @@ def weighted_module(graph_module: fx.GraphModule, node: fx.Node) -> nn.Module | 
 
 
 def weights_digest(module: nn.Module) -> str:
-    """sha256 of a network's weights: of what a checkpoint holds, so equal on every machine."""
+    """sha256 of a network's weights: of what a checkpoint holds, so equal on every machine.
+
+    A part whose outputs depend on more files than the checkpoint has `beyond_checkpoint()`, a dict
+    of integer tensors that counts, too. Its buffers alone would not do: what they are computed to
+    differs in the last bit from machine to machine.
+    """
     sha = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    values = dict(module.state_dict())
+    for path, part in module.named_modules():
+        if hasattr(part, "beyond_checkpoint"):
+            values |= {f"{path}|{name}": value for name, value in part.beyond_checkpoint().items()}
+    for name, value in sorted(values.items()):
         if not name.endswith("num_batches_tracked"):
             sha.update(f"{name}|{tuple(value.shape)}|{value.dtype}|".encode())
             sha.update(value.detach().cpu().contiguous().numpy().tobytes())

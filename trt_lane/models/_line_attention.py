@@ -63,10 +63,15 @@ class LaneATT(nn.Module):
     def choose(self, order: np.ndarray) -> None:
         """Take these candidates, int64 (A,), as anchors, in this order."""
         anchors = self.candidates.chosen(order)
+        self.order = torch.from_numpy(np.array(order, np.int64))
         self.extents.copy_(torch.from_numpy(anchors.extents()))
         self.xs.copy_(torch.from_numpy(anchors.xs(OFFSETS, self.width)))
         cells = anchors.cells(self.map_hw, self.stride).reshape(-1)
         self.cells.copy_(torch.from_numpy(cells))
+
+    def beyond_checkpoint(self) -> dict[str, Tensor]:
+        """Which anchors: with others the same weights are another network."""
+        return {"anchors": self.order}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, 3, H, W) -> cls (N, A, 2), extent (N, A, 3), xs (N, A, S)."""
