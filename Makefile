@@ -30,6 +30,8 @@ EXTRAS := workshop,dev
 # ---- the choices, checked before anything is made ---------------------------------------------
 FAMILIES := $(filter-out _%,$(patsubst trt_lane/models/%.py,%,$(wildcard trt_lane/models/[a-z]*.py)))
 KNOWN_RECIPES := $(patsubst calibrators/recipes/%.toml,%,$(wildcard calibrators/recipes/*.toml))
+SIMULATED = $(patsubst calibrators/recipes/%.toml,%,$(shell \
+	grep -lE '^ *bits *= *[2-7]( |\#|$$)' calibrators/recipes/*.toml))
 TARGETS := $(patsubst engines/targets/%.toml,%,$(wildcard engines/targets/*.toml))
 FAMILY := $(firstword $(subst ., ,$(MODEL)))
 GOALS := $(or $(MAKECMDGOALS),help)
@@ -53,6 +55,12 @@ ifneq ($(filter engine calibrate export build verify sensitivity stamps,$(GOALS)
   endif
   ifeq ($(filter $(RECIPE),$(KNOWN_RECIPES)),)
     $(call refuse,RECIPE,$(RECIPE),$(KNOWN_RECIPES))
+  endif
+  ifneq ($(and $(filter engine export build verify,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
+    $(error RECIPE=$(RECIPE) has less than 8 bits: a simulation, which TensorRT cannot run; \
+	for an engine choose one of $(filter-out $(SIMULATED),$(KNOWN_RECIPES)); for its figures run: \
+	make quant-table MODELS='$(MODEL)' RECIPES='$(RECIPE)', \
+	or python -m calibrators $(MODEL) --recipe $(RECIPE) --out scales.npz)
   endif
   ifeq ($(filter $(TARGET),auto $(TARGETS)),)
     $(call refuse,TARGET,$(TARGET),auto $(TARGETS))
@@ -84,6 +92,9 @@ BUDGET_DATA := $(if $(filter synthetic,$(DATA)),synthetic:calibration:seed=1,$(D
 DATA_PATH := $(wildcard $(if $(filter synthetic%,$(DATA)),,$(or $(word 2,$(subst :, ,$(DATA))),$(DATA))))
 BUNDLED := weights/$(MODEL).safetensors
 WEIGHTS_FILE := $(or $(WEIGHTS),$(wildcard $(BUNDLED)))
+# Some families read files beside the checkpoint; which ones only their code knows.
+COMPANIONS := $(if $(WEIGHTS),$(shell grep -ql companions trt_lane/models/$(FAMILY).py && \
+	dirname '$(WEIGHTS)'))
 WEIGHTS_OPTION := $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 MODEL_DIR := $(BUILD)/$(MODEL)
@@ -168,7 +179,8 @@ sensitivity: $(VENV)/installed ## why did INT8 lose my lanes? report, table and 
 stamp = cmp -s $(1).new $(1) && rm $(1).new || mv $(1).new $(1)
 stamps:
 	@mkdir -p $(MODEL_DIR)
-	@{ echo '$(WEIGHTS_FILE)'; test -z '$(WEIGHTS_FILE)' || stat -Lc '%s %.Y' $(WEIGHTS_FILE); } \
+	@{ echo '$(WEIGHTS_FILE)'; test -z '$(WEIGHTS_FILE)' || stat -Lc '%s %.Y' $(WEIGHTS_FILE); \
+		test -z '$(COMPANIONS)' || find -L $(COMPANIONS) -maxdepth 1 -type f -printf '%f %s %T@\n' | sort; } \
 		> $(WEIGHTS_STAMP).new; $(call stamp,$(WEIGHTS_STAMP))
 	@{ echo '$(DATA)'; test -z '$(DATA_PATH)' || \
 		find -L $(DATA_PATH) -type f -printf '%p %s %T@\n' | sort; } | sha256sum \

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from calibrators.recipe import load_recipe
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -58,6 +60,23 @@ def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, messa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("goal", ["engine", "export", "build"])
+def test_a_simulated_recipe_is_refused_before_minutes_of_calibration(tmp_path, goal):
+    found = make(goal, "RECIPE=w4a4_mse", "MODEL=ufld", f"BUILD={tmp_path}")
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert "less than 8 bits" in found.stderr and "one of int8_aciq" in found.stderr
+    assert "make quant-table MODELS='ufld' RECIPES='w4a4_mse'" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exactly_the_recipes_that_are_not_deployable_are_refused():
+    recipes = {path.stem for path in (ROOT / "calibrators" / "recipes").glob("*.toml")}
+    simulated = {name for name in recipes if not load_recipe(name).deployable}
+    told = make("--eval", "told: ; @echo $(SIMULATED)", "told").stdout.split()
+    assert set(told) == simulated != set()
+
+
 def test_help_names_every_documented_target():
     shown = make("help").stdout
     text = (ROOT / "Makefile").read_text()
@@ -85,7 +104,7 @@ def stages_to_run(build: Path, **changes: str) -> list[str]:
     words = choice(build, **changes)
     assert make("stamps", *words).returncode == 0
     chosen = {**CHOICE, **changes}
-    goal = f"{build}/ufld/{chosen['RECIPE']}/{chosen['TARGET']}/summary.json"
+    goal = f"{build}/{chosen['MODEL']}/{chosen['RECIPE']}/{chosen['TARGET']}/summary.json"
     shown = make("-n", goal, *words)
     assert shown.returncode == 0, shown.stderr
     found = re.findall(r'echo "==> (export +float|[a-z]+)', shown.stdout)
@@ -114,6 +133,22 @@ def test_other_weights_run_everything_again(built, tmp_path):
     (tmp_path / "other.pth").write_bytes(b"weights")
     again = stages_to_run(built, WEIGHTS=str(tmp_path / "other.pth"))
     assert sorted(again) == sorted(STAGES)
+
+
+@pytest.mark.parametrize(("family", "again"), [("laneatt", True), ("ufld", False)])
+def test_a_file_that_the_family_reads_beside_its_checkpoint_counts_as_weights(
+    tmp_path, family, again
+):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "model.pt").write_bytes(b"weights")
+    words = choice(tmp_path, MODEL=f"{family}.r18_culane", WEIGHTS=str(folder / "model.pt"))
+    stamp = tmp_path / f"{family}.r18_culane" / "weights.stamp"
+    assert make("stamps", *words).returncode == 0
+    before = stamp.read_text()
+    (folder / "culane_anchors_freq.pt").write_bytes(b"counts")
+    assert make("stamps", *words).returncode == 0
+    assert (stamp.read_text() != before) == again
 
 
 def test_a_touched_recipe_runs_again_what_depends_on_it(built):
