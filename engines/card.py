@@ -32,6 +32,8 @@ class ModelCard:
         recipe: of the calibration, None for a float graph.
         digests: sha256 of what the ONNX came from: "scales", "weights", "recipe" …
         plan: what the accuracy budget keeps in float and why; None when there was no budget.
+        sites: what the QuantizeLinear of every quantised tensor puts out, by its graph node; None
+            in a graph of an older version.
     """
 
     model: str
@@ -42,6 +44,7 @@ class ModelCard:
     recipe: str | None = None
     digests: dict[str, str] = field(default_factory=dict)
     plan: dict | None = None
+    sites: dict[str, str] | None = None
 
     @property
     def precision(self) -> str:
@@ -80,6 +83,7 @@ def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:
             values["recipe"],
             digests,
             values.get("plan"),
+            dict(values["sites"]) if "sites" in values else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, TrtLaneError) as error:
         raise TrtLaneError(

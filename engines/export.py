@@ -56,13 +56,14 @@ def export(
             layer.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
     exported = _export_marked(graph_module, table, model, batch)
     names = resolve_markers(exported, table)
+    sites = _quantizers(exported, table, names) if table else {}
     fold_constants(exported)
     maxima = {names[k]: v for k, v in table.maxima.items() if k in names} if table else {}
     exported = to_float_type(exported, float_type, maxima)
     exported.producer_name = "trt_lane"
     description = exported.metadata_props.add()
     description.key = DESCRIPTION
-    description.value = json.dumps(describe(model, table, float_type))
+    description.value = json.dumps({**describe(model, table, float_type), "sites": sites})
     _name_shapes(exported, model, batch)
     onnx.checker.check_model(exported, full_check=True)
     write_bytes(path, exported.SerializeToString(deterministic=True))
@@ -85,6 +86,19 @@ def describe(model: LaneModel, table: ScaleTable | None, float_type: str) -> dic
         "scales": table.digest() if table else None,
         "digests": table.digests if table else {},
     }
+
+
+def _quantizers(
+    exported: onnx.ModelProto, table: ScaleTable, names: dict[str, str]
+) -> dict[str, str]:
+    """What each site's QuantizeLinear puts out, by the site's graph node: verify looks there."""
+    makes = {
+        node.input[0]: node.output[0]
+        for node in exported.graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+    found = {site.tensor: makes.get(names.get(site.tensor, site.tensor)) for site in table.sites}
+    return {tensor: output for tensor, output in found.items() if output is not None}
 
 
 class _Mark(torch.autograd.Function):

@@ -42,6 +42,7 @@ def summarise(
             name: {"noise": noise, "drift": verification.drift[name]}
             for name, noise in verification.noise.items()
         },
+        "graph_checks": [check.to_dict() for check in verification.checks],
         "passed": verification.passed,
         "budget": verification.card.plan,
         "int8_coverage": {
@@ -102,19 +103,30 @@ def _facts(summary: dict) -> list[str]:
     if hidden > 0:
         facts.append(f"  not INT8      … and {hidden} more in layers.json")
     facts += _budget_facts(summary["budget"])
-    worst = max(summary["heads"].items(), key=lambda item: item[1]["drift"], default=None)
-    if worst:
-        verdict = "the same network" if summary["passed"] else "NOT what was calibrated"
-        facts.append(
-            f"graph check     {verdict}: farthest head {worst[0]} is {worst[1]['drift']:.2g} of "
-            "the quantisation noise away"
-        )
+    facts += _check_facts(summary["graph_checks"])
     facts.append(
         f"size            float ONNX {sizes['float_onnx'] / 1e6:.1f} MB, INT8 ONNX "
         f"{sizes['int8_onnx'] / 1e6:.1f} MB, engine {sizes['engine'] / 1e6:.1f} MB"
     )
     facts.append(f"engine          {files['engine']}  ({summary['builder']})")
     facts.append(f"picture         {files['picture']}")
+    return facts
+
+
+def _check_facts(checks: list[dict]) -> list[str]:
+    """Whether the graph is the calibrated network, and how closely."""
+    faults = [fault for check in checks for fault in check["faults"]]
+    if faults:
+        more = f" … and {len(faults) - 3} more" if len(faults) > 3 else ""
+        words = f"graph check     NOT what was calibrated: {'; '.join(faults[:3])}{more}"
+        return textwrap.wrap(words, 98, subsequent_indent=" " * 16)
+    facts = []
+    for check in checks:
+        form = "the same network" if check is checks[0] else "its typing"
+        facts.append(
+            f"{'graph check' if check is checks[0] else '':16}{form}: {check['tensors']} tensors "
+            f"within {check['worst_levels']:.2g} of a level in {check['float_type'].upper()}"
+        )
     return facts
 
 

@@ -1,8 +1,9 @@
 """Proof that an engine is right: float, fake-quantised, ONNX and engine side by side.
 
 A deep quantised network is chaotic: a difference of 1e-6 in its input can flip roundings all the
-way through. So forms are compared by error statistics (how far the ONNX is from the simulation,
-against how far the simulation is from float) and by decoded lanes, never by closeness of outputs.
+way through. So forms are compared by decoded lanes and by error statistics (how far the ONNX is
+from the simulation, against how far the simulation is from float), and whether the graph is the
+calibrated network is judged from one quantised tensor to the next (engines.graph_check).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engines.card import ModelCard, read_card, read_onnx
+from engines.graph_check import GraphCheck, check_graph, part
 from engines.graph_runner import GraphRunner
 from trt_lane.artifact import EngineArtifact
 from trt_lane.datasets.base import Dataset
@@ -26,11 +28,8 @@ from trt_lane.files import sha256_file
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.report import DatasetScore, score_labels
 
-# Two independent errors of one power are twice that power apart: in the worst case rounding flips
-# make the graph's error and the simulation's independent. Measured on real frames: up to 1.4 in
-# FP16, 0.3 in FP32; a graph of wrong scales is farther from the simulation than that by orders.
-DRIFT_LIMIT = 2.0
-# A head that nothing quantised leads to differs by the rounding of FP16 alone (measured: 6e-8).
+REFERENCE_SCHEMA = 2  # as calibrators.reference writes it
+# Less than the rounding of FP16 makes of a head that nothing quantised leads to (measured: 6e-8).
 FP16_NOISE = 1e-6
 
 
@@ -52,7 +51,10 @@ class Verification:
         frames: indices of the frames that were used.
         forms: "float", "int8" (the Q/DQ graph as written) and "engine" where it runs here.
         noise: per head the simulation's error against float (mean square, relative).
-        drift: per head the Q/DQ graph's error against the simulation, over `noise`.
+        drift: per head the Q/DQ graph's error against the simulation, over `noise`. Rounding flips
+            make the two errors independent in the worst case, so up to 2 says nothing; measured up
+            to 1.4.
+        checks: of the graph's stretches, in FP32 and as it is typed; empty without a reference.
     """
 
     card: ModelCard
@@ -60,11 +62,12 @@ class Verification:
     forms: dict[str, Form]
     noise: dict[str, float]
     drift: dict[str, float]
+    checks: tuple[GraphCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether the Q/DQ graph is the calibrated network."""
-        return all(value <= DRIFT_LIMIT for value in self.drift.values())
+        return not any(check.faults for check in self.checks)
 
 
 def verify(
@@ -87,14 +90,20 @@ def verify(
         artifact: built of `int8_onnx`; used when its runtime is on this machine.
         progress: wraps the frames with a bar.
     """
-    card = read_card(read_onnx(int8_onnx))
+    graph = read_onnx(int8_onnx)
+    card = read_card(graph)
     if card is None:
         raise TrtLaneError(f"{int8_onnx} was not written by `python -m engines export`")
     if artifact is not None and artifact.digests.get("onnx") != sha256_file(int8_onnx):
         raise TrtLaneError(
             f"{artifact.engine_path} was not built of {int8_onnx} as it is now; build it again"
         )
+    noise, drift, checks = {}, {}, ()
     exact = GraphRunner(int8_onnx)
+    if reference is not None:
+        arrays = _read_reference(reference)
+        noise, drift = _drift(exact, arrays)
+        checks = check_graph(graph, card, arrays, read_onnx(float_onnx))
     networks: dict[str, Network] = {"float": GraphRunner(float_onnx), "int8": exact}
     backend = None if artifact is None else _backend(artifact)
     if backend is not None:
@@ -114,8 +123,7 @@ def verify(
     for name, found in lanes.items():
         score = score_labels(dataset.metric, labels, found) if dataset.metric else None
         forms[name] = Form(found, score, compare(found, lanes["float"]))
-    noise, drift = _drift(exact, reference) if reference else ({}, {})
-    return Verification(card, list(frames), forms, noise, drift)
+    return Verification(card, list(frames), forms, noise, drift, checks)
 
 
 def _backend(artifact: EngineArtifact) -> object | None:
@@ -128,14 +136,14 @@ def _backend(artifact: EngineArtifact) -> object | None:
     return open_backend(artifact)
 
 
-def _drift(network: Network, reference: Path) -> tuple[dict[str, float], dict[str, float]]:
+def _drift(
+    network: Network, reference: dict[str, np.ndarray]
+) -> tuple[dict[str, float], dict[str, float]]:
     """Simulation against float, and the graph against the simulation in units of that."""
-    arrays = _read_reference(reference)
-    runs = [network(image[None]) for image in arrays.pop("image")]
+    runs = [network(image[None]) for image in reference["image"]]
     heads = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
-    simulated = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("quantised/")}
-    floats = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith("float/")}
-    noise = head_errors(simulated, floats)
+    simulated = part(reference, "quantised")
+    noise = head_errors(simulated, part(reference, "float"))
     distance = head_errors(heads, simulated)
     return noise, {name: distance[name] / max(noise[name], FP16_NOISE) for name in noise}
 
@@ -150,4 +158,6 @@ def _read_reference(path: Path) -> dict[str, np.ndarray]:
         raise TrtLaneError(f"{path} is no whole reference ({error}); calibrate again") from None
     if "image" not in arrays:
         raise TrtLaneError(f"{path} holds no image; expected reference.npz from calibrators")
+    if arrays.pop("schema", None) != REFERENCE_SCHEMA:
+        raise TrtLaneError(f"{path} is of another version of trt_lane; calibrate again")
     return arrays

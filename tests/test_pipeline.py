@@ -98,6 +98,9 @@ def test_summary_is_whole_and_true(made):
     summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in summary.json"))
     assert (summary["model"], summary["recipe"], summary["target"]) == ("ufld", RECIPE, "cpu")
     assert (summary["frames"], summary["passed"]) == (4, True)
+    assert [c["float_type"] for c in summary["graph_checks"]] == ["fp32"]
+    assert summary["graph_checks"][0]["tensors"] == 23
+    assert summary["graph_checks"][0]["faults"] == []
     assert list(summary["forms"]) == ["float", "int8", "engine"]
     assert summary["int8_coverage"]["share"] == 1
     for form in summary["forms"].values():
@@ -241,3 +244,12 @@ def test_calibration_takes_grey_and_16_bit_and_other_shapes(tmp_path):
     found = run(calibrate, *words, "--out", tmp_path / "scales.npz")
     assert found.status == 0, found.err
     assert "3 frames" in found.out
+
+
+def test_a_reference_of_an_older_version_is_refused(copied):
+    with np.load(copied.reference) as file:
+        arrays = {name: file[name] for name in file.files if name != "schema"}
+    np.savez(copied.reference, **arrays)
+    found = run(engines, *verify_words(copied))
+    assert found.status == 2
+    assert "another version of trt_lane; calibrate again" in found.err
