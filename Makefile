@@ -119,6 +119,7 @@ EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
 BUILD_CODE := $(addprefix engines/,build.py builder_process.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py)))
 
 .PHONY: help setup engine calibrate export build verify sensitivity models test test-all lint weights pictures clean stamps
+.PHONY: plugins plugins-host plugins-resources
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -218,6 +219,35 @@ $(SUMMARY): $(ARTIFACT) $(FLOAT_ONNX) $(FRAMES_STAMP) $(DATA_STAMP)
 	@$(PY) -m engines verify $(TARGET_DIR) --float-onnx $(FLOAT_ONNX) --int8-onnx $(INT8_ONNX) \
 		--reference $(REFERENCE) --data '$(TEST_DATA)' --frames $(FRAMES)
 
+# ---- compiled decoders and CUDA plugins ----------------------------------------------------------
+PLUGINS := $(BUILD)/plugins
+PLUGIN_CODE := $(wildcard plugins/*.* plugins/*/*.*) trt_lane/plugin_fields.py
+HOST_LIBRARY := $(PLUGINS)/libtrt_lane_host.so
+TENSORRT_INCLUDE_DIR ?=
+# On a vehicle there is no .venv.
+PLUGIN_PY = $(or $(wildcard $(PY)),$(PYTHON))
+FIND_NVCC = import sys; sys.path.insert(0, "plugins/common"); import resources; print(resources.nvcc() or "")
+
+plugins: ## the CUDA library; TENSORRT_INCLUDE_DIR=DIR of NvInfer.h: with its TensorRT plugins
+	@nvcc=$$($(PLUGIN_PY) -c '$(FIND_NVCC)'); \
+		test -n "$$nvcc" || { echo "no nvcc here; run: $(PLUGIN_PY) -m pip install '.[cuda]'" >&2; exit 2; }; \
+		export LIBRARY_PATH="$$(dirname "$$nvcc")/../lib$${LIBRARY_PATH:+:$$LIBRARY_PATH}"; \
+		cmake -S plugins -B $(PLUGINS)/cmake -DCMAKE_CUDA_COMPILER="$$nvcc" \
+			-DTENSORRT_INCLUDE_DIR='$(TENSORRT_INCLUDE_DIR)' --log-level=STATUS | grep -E 'left out|TensorRT' && \
+		cmake --build $(PLUGINS)/cmake && cp $(PLUGINS)/cmake/libtrt_lane_plugins.so $(PLUGINS)/
+
+plugins-host: $(HOST_LIBRARY) ## decoders compiled for this machine's CPU; needs a C++ compiler only
+
+$(HOST_LIBRARY): $(PLUGIN_CODE)
+	@$(PLUGIN_PY) plugins/common/generate.py $(PLUGINS)/generated
+	@echo "==> $(CXX)        $@"
+	@$(CXX) -std=c++17 -O3 -ffp-contract=off -fPIC -shared -fvisibility=hidden -Wall -Wextra \
+		-I plugins -I $(PLUGINS)/generated plugins/host.cpp plugins/common/registry.cpp -o $@.new
+	@mv $@.new $@
+
+plugins-resources: ## write down each kernel's registers and shared memory (plugins/*/resources.txt)
+	@$(PLUGIN_PY) plugins/common/resources.py --write
+
 # ---- everything else ---------------------------------------------------------------------------
 models: $(VENV)/installed ## list all models with size, official score and licence
 	@$(VENV)/bin/trt-lane models
@@ -241,10 +271,12 @@ test-all: $(VENV)/installed ## all tests that need no GPU, the slow ones too
 	@echo "==> all tests"
 	@$(PY) -m pytest -q -m 'not gpu'
 
-lint: $(VENV)/installed ## ruff, formatting and layering
+CPP = $(foreach d,plugins plugins/* tests/plugins,$(foreach e,h cpp cu,$(wildcard $(d)/*.$(e))))
+lint: $(VENV)/installed ## ruff, clang-format and layering
 	@echo "==> lint"
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/clang-format --dry-run -Werror $(CPP)
 
 # MODELS has a default, the quantisation table's; only one that the user gave counts here.
 TRAINED = $(if $(filter file undefined,$(origin MODELS)),$(MODEL),$(MODELS))
