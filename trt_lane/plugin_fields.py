@@ -6,6 +6,7 @@ builds the plugins with a bare Python.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -81,9 +82,12 @@ class PluginDescription:
     kind: str = "decoder"
 
 
-def read_plugins(folder: Path = FOLDER) -> list[PluginDescription]:
-    """All plugins of a folder, in alphabetical order."""
-    return [read_plugin(path) for path in sorted(folder.glob("*/*.yaml"))]
+def read_plugins(
+    folder: Path = FOLDER, names: Collection[str] | None = None
+) -> list[PluginDescription]:
+    """The plugins of a folder, all or those of the names, in alphabetical order."""
+    paths = sorted(folder.glob("*/*.yaml"))
+    return [read_plugin(path) for path in paths if names is None or path.stem in names]
 
 
 def read_plugin(path: Path) -> PluginDescription:

@@ -74,7 +74,7 @@ def _text(text: str) -> str:
 def main() -> None:
     """Write the header, and nothing when it is already there: make goes by its time."""
     out, names = Path(sys.argv[1]), sys.argv[2:]
-    plugins = [p for p in read_plugins() if not names or p.name in names]
+    plugins = read_plugins(names=names or None)
     path, text = out / "specs.h", specs_h(plugins).encode()
     if not path.is_file() or path.read_bytes() != text:
         write_bytes(path, text)

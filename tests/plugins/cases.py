@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from plugin_builds import selected
 
 from trt_lane.decoders import decoder_to_dict
 from trt_lane.lanes import LaneSet
-from trt_lane.plugin_fields import FOLDER, read_plugins
+from trt_lane.plugin_fields import read_plugins
 
 REQUIRED = {
     "typical",
@@ -89,7 +90,7 @@ def all_cases() -> tuple[Case, ...]:
 @cache
 def decoder_names() -> tuple[str, ...]:
     """Decoders that have a plugin."""
-    return tuple(p.name for p in read_plugins(FOLDER) if p.kind == "decoder")
+    return tuple(p.name for p in read_plugins(names=selected()) if p.kind == "decoder")
 
 
 def module(name: str) -> Any:

@@ -56,9 +56,9 @@ def compiler() -> str | None:
 def library(build: Build) -> Path:
     """The shared library of a build, made when something in it changed."""
     specs = make_specs()
-    kernels = sorted(PLUGINS.glob("*/*.cu")) if build.kernels else []
-    sources = [PLUGINS / "host.cpp", PLUGINS / "common" / "registry.cpp", *kernels]
-    objects = [_object(source, build.flags, specs) for source in sources]
+    kernels = sources(".cu") if build.kernels else []
+    files = [PLUGINS / "host.cpp", PLUGINS / "common" / "registry.cpp", *kernels]
+    objects = [_object(source, build.flags, specs) for source in files]
     out = CACHE / f"{_digest_of_names(objects)}.so"
     if not out.is_file():
         draft = out.with_suffix(f".{os.getpid()}")
@@ -82,9 +82,9 @@ def shell_driver(build: Build, tensorrt_include: Path) -> Path:
         HERE / "shell_driver.cpp",
         PLUGINS / "common" / "shell.cpp",
         PLUGINS / "common" / "creators.cpp",
-        *sorted(PLUGINS.glob("*/*_plugin.cpp")),
+        *sources("_plugin.cpp"),
     ]
-    rest = [PLUGINS / "common" / "registry.cpp", *sorted(PLUGINS.glob("*/*.cu"))]
+    rest = [PLUGINS / "common" / "registry.cpp", *sources(".cu")]
     objects = [
         *(_object(source, flags, specs) for source in shells),
         *(_object(source, build.flags, specs) for source in rest),
@@ -116,7 +116,7 @@ def _digest_of_names(objects: list[Path]) -> str:
 
 
 def _object(source: Path, flags: tuple[str, ...], specs: Path) -> Path:
-    own = source.parent.glob("*.h") if source.suffix == ".cu" else PLUGINS.glob("*/*.h")
+    own = source.parent.glob("*.h") if source.suffix == ".cu" else sources(".h")
     headers = sorted({*own, *(PLUGINS / "common").glob("*.h"), PLUGINS / "host.h"})
     content = [source, HERE / "cpu_execution.h", *headers]
     digest = hashlib.sha256(f"{compiler()} {flags} {source.name}".encode())
@@ -137,8 +137,21 @@ def _object(source: Path, flags: tuple[str, ...], specs: Path) -> Path:
 
 def make_specs() -> Path:
     """The field tables; gives their header."""
-    run([sys.executable, PLUGINS / "common" / "generate.py", CACHE])
-    return CACHE / "specs.h"
+    folder = CACHE / f"specs.{'-'.join(selected())}"
+    run([sys.executable, PLUGINS / "common" / "generate.py", folder, *selected()])
+    return folder / "specs.h"
+
+
+def selected() -> list[str]:
+    """The plugins that are built and tested: all, or those that TRT_LANE_ONLY names."""
+    names = os.environ.get("TRT_LANE_ONLY", "").split()
+    return sorted(path.stem for path in PLUGINS.glob("*/*.yaml") if not names or path.stem in names)
+
+
+def sources(ending: str) -> list[Path]:
+    """The files of that ending of the selected plugins."""
+    paths = (PLUGINS / name / f"{name}{ending}" for name in selected())
+    return [path for path in paths if path.is_file()]
 
 
 def run(command: list, **options: object) -> subprocess.CompletedProcess:

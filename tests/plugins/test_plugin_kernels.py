@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import resources
 from cases import decoder_names
-from plugin_builds import CACHE, PLUGINS, make_specs
+from plugin_builds import PLUGINS, make_specs, sources
 
-SOURCES = sorted(PLUGINS.glob("*/*.cu"))
+SOURCES = sources(".cu")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,7 @@ def nvcc() -> str:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_kernels_take_what_their_table_says_and_spill_nothing(nvcc, source):
-    make_specs()
-    text = resources.compile_kernels(nvcc, source, CACHE)
+    text = resources.compile_kernels(nvcc, source, make_specs().parent)
     found = resources.table(resources.nvcc_version(nvcc), resources.resources(text))
     committed = source.with_name(resources.TABLE).read_text(encoding="utf-8")
     assert committed.split()[-1]  # there is a table even where it cannot be compared
