@@ -65,7 +65,7 @@ class Coverage:
     Attributes:
         int8_macs, total_macs: of convolutions and GEMM or linear layers (those with weights).
         share: int8_macs / total_macs; 1.0 for a network without such layers.
-        not_int8: (layer, reason) for every layer with weights that runs in float.
+        not_int8: (layer, reason) for every layer with weights that runs in float, heaviest first.
         activation_macs: work of activation-by-activation products, counted in neither.
     """
 
@@ -80,7 +80,8 @@ def coverage(table: list[LayerRecord]) -> Coverage:
     """Share of convolution and linear MACs in INT8, with the exceptions named."""
     total = sum(r.macs for r in table)
     int8 = sum(r.macs for r in table if r.is_int8)
-    exceptions = tuple((r.name, r.reason) for r in table if r.macs and not r.is_int8)
+    in_float = sorted((r for r in table if r.macs and not r.is_int8), key=lambda r: -r.macs)
+    exceptions = tuple((r.name, r.reason) for r in in_float)
     return Coverage(
         int8, total, int8 / total if total else 1.0, exceptions,
         sum(r.activation_macs for r in table),

@@ -48,6 +48,17 @@ def count_macs(model: onnx.ModelProto) -> list[NodeMacs]:
     return found
 
 
+def quantised_share(work: list[NodeMacs]) -> float:
+    """Share of the weighted layers' MACs that the graph has between Q/DQ; 1.0 without layers.
+
+    It is what a plan of calibration means by its share. An engine may run some of them in float,
+    which its audit tells (engines.layer_table.coverage): never more.
+    """
+    layers = [node for node in work if node.weighted]
+    total = sum(node.macs for node in layers)
+    return sum(node.macs for node in layers if node.quantised) / total if total else 1.0
+
+
 def _conv(node: onnx.NodeProto, index: GraphIndex) -> int:
     weight = index.shape(node.input[1])  # (Cout, Cin / groups, kh, kw)
     return prod(index.shape(node.output[0])) * prod(weight[1:])

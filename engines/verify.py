@@ -19,6 +19,7 @@ import numpy as np
 from engines.card import ModelCard, read_card, read_onnx
 from engines.graph_check import GraphCheck, check_graph, part
 from engines.graph_runner import GraphRunner
+from engines.macs import count_macs, quantised_share
 from trt_lane.artifact import EngineArtifact
 from trt_lane.datasets.base import Dataset
 from trt_lane.decoders import decoder_from_dict
@@ -54,6 +55,7 @@ class Verification:
         drift: per head the Q/DQ graph's error against the simulation, over `noise`. Rounding flips
             make the two errors independent in the worst case, so up to 2 says nothing; measured up
             to 1.4.
+        quantised_share: share of the weighted layers' MACs that the Q/DQ graph quantises.
         checks: of the graph's stretches, in FP32 and as it is typed; empty without a reference.
     """
 
@@ -62,6 +64,7 @@ class Verification:
     forms: dict[str, Form]
     noise: dict[str, float]
     drift: dict[str, float]
+    quantised_share: float
     checks: tuple[GraphCheck, ...] = ()
 
     @property
@@ -123,7 +126,8 @@ def verify(
     for name, found in lanes.items():
         score = score_labels(dataset.metric, labels, found) if dataset.metric else None
         forms[name] = Form(found, score, compare(found, lanes["float"]))
-    return Verification(card, list(frames), forms, noise, drift, checks)
+    share = quantised_share(count_macs(graph))
+    return Verification(card, list(frames), forms, noise, drift, share, checks)
 
 
 def _backend(artifact: EngineArtifact) -> object | None:

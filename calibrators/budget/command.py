@@ -74,7 +74,7 @@ def describe(plan: Plan) -> str:
     """The plan in a few lines."""
     lines = [
         f"budget {plan.budget_points:g} points on {plan.frames} frames of {plan.data}: "
-        f"{plan.kind.value}, {100 * plan.int8_share:.2f} % of the MACs in INT8"
+        f"{plan.kind.value}, {100 * plan.int8_share:.2f} % of the MACs quantised"
     ]
     for reason in plan.reason:
         lines += textwrap.wrap(reason, 96, initial_indent="  ", subsequent_indent="  ")

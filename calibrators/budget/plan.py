@@ -30,7 +30,8 @@ class Plan:
         kind: how far the planner had to go.
         budget_points: what may be lost.
         float_layers: module paths in graph order.
-        int8_share: share of the MACs that stays quantised.
+        int8_share: share of the MACs of convolutions and linear layers that stays quantised in the
+            graph, as engines.macs.quantised_share counts it; an engine may run fewer in INT8.
         before, after: everything quantised, and the plan.
         noise: of the frames.
         frames: number of them.

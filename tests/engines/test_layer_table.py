@@ -114,3 +114,10 @@ def test_a_log_without_layers_is_refused():
 def test_a_layer_record_of_unknown_form_is_refused():
     with pytest.raises(TrtLaneError, match="unknown form"):
         table_from_rtx_log("Layers:\nName: x; LayerKind: y\n", pair(resnet, dtype=np.float16).qdq)
+
+
+def test_the_heaviest_layer_in_float_is_told_first():
+    kinds = {"light": "FP32", "heavy": "FP32", "whole": "INT8"}
+    layers = [layer(name, "correlation", [kind], name) for name, kind in kinds.items()]
+    table = assign_macs(layers, [work("light", 3), work("heavy", 50), work("whole", 900)])
+    assert [name for name, _ in coverage(table).not_int8] == ["heavy", "light"]

@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
+import tiny_networks
 from onnx import TensorProto, helper, numpy_helper
 from qdq_graphs import GraphMaker, pair, resnet, segmentation, transformer
+from tiny_networks import HW, described, frames, made
 
-from engines.macs import count_macs
+from calibrators.calibrate import calibrate
+from calibrators.insert import quantised_layers
+from calibrators.recipe import load_recipe
+from calibrators.sensitivity.macs import layer_macs, share_of
+from engines.export import export
+from engines.macs import count_macs, quantised_share
+from trt_lane.models._folded import fold
 
 
 def macs_of(model):
@@ -41,3 +49,19 @@ def test_an_unnamed_node_is_called_as_tensorrt_calls_it():
         [weight],
     )
     assert [(w.node, w.macs) for w in count_macs(helper.make_model(graph))] == [("node_of_y", 24)]
+
+
+@pytest.mark.parametrize("name", tiny_networks.ALL)
+@pytest.mark.parametrize("in_float", [0, 1, 2])
+def test_plan_and_graph_count_the_same_share(tmp_path, name, in_float):
+    network = made(name)
+    graph_module = fold(network, HW)
+    layers = quantised_layers(graph_module)
+    kept = layers[len(layers) - in_float :]
+    if len(kept) == len(layers):
+        pytest.skip("nothing would be left to quantise")
+    table = calibrate(graph_module, frames(), load_recipe("int8_minmax"), kept)
+    work = count_macs(export(described(network), network, table, tmp_path / "m.onnx", "fp16"))
+    macs = layer_macs(graph_module)
+    assert sum(node.macs for node in work if node.weighted) == sum(macs.values())
+    assert quantised_share(work) == pytest.approx(1 - share_of(kept, macs), abs=1e-12)
