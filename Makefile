@@ -116,7 +116,8 @@ NETWORK_CODE := trt_lane/models/$(FAMILY).py $(wildcard trt_lane/models/_*.py) t
 CALIBRATION_CODE := $(wildcard calibrators/*.py) trt_lane/scales.py
 BUDGET_CODE := $(wildcard calibrators/budget/*.py calibrators/sensitivity/*.py)
 EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
-BUILD_CODE := $(addprefix engines/,build.py builder_process.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py)))
+BUILD_CODE := $(addprefix engines/,build.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py))) \
+	$(wildcard trt_lane/building/*.py)
 
 .PHONY: help setup engine calibrate export build verify sensitivity models test test-all lint weights pictures clean stamps
 .PHONY: plugins plugins-host plugins-resources

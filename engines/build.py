@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import onnx
 
-from engines.builder_child import Progress, run_builder
 from engines.card import read_onnx
 from engines.inspect import (
     optimised_by_onnxruntime,
@@ -21,15 +19,12 @@ from engines.inspect import (
     table_from_rtx_log,
 )
 from engines.layer_table import LayerRecord
-from engines.target import BuilderKind, Target, gpu_is_visible
+from engines.target import Target, gpu_is_visible
+from trt_lane.building.child import Progress, run_builder
+from trt_lane.building.recipe import BuilderKind
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import read_json, write_bytes, write_json
 
-ENGINE_NAMES = {
-    BuilderKind.ONNXRUNTIME: "engine.onnx",
-    BuilderKind.TENSORRT_RTX: "engine.rtx",
-    BuilderKind.TENSORRT: "engine.plan",
-}
 LAYERS_NAME, LOG_NAME = "layers.json", "build.log"
 LAYERS_SCHEMA = 1
 
@@ -192,7 +187,7 @@ def _build_cpu(
         out_dir / LOG_NAME,
         "".join(f"{line}\n" for line in (f"onnxruntime {version}", *notes)).encode(),
     )
-    engine = out_dir / ENGINE_NAMES[target.builder]
+    engine = out_dir / target.recipe.engine_name
     write_bytes(engine, graph.model.SerializeToString(deterministic=True))
     return engine, table, version, notes
 
@@ -214,7 +209,7 @@ def _build_tensorrt(
         draft = Path(folder) / "engine"
         job = {
             "onnx": str(onnx_path.resolve()),
-            "target": str(_write_target(target, Path(folder).resolve())),
+            "recipe": target.recipe.to_dict(),
             "engine": str(draft.resolve()),
             "inspector": str((Path(folder) / "inspector.json").resolve()),
             "log": str(log.resolve()),
@@ -223,26 +218,12 @@ def _build_tensorrt(
         }
         job_file = Path(folder) / "job.json"
         write_json(job_file, job)
-        done = run_builder(job_file, log, target, progress)
+        done = run_builder(job_file, log, target.recipe, progress)
         if target.builder is BuilderKind.TENSORRT_RTX:
             text = log.read_text(encoding="utf-8", errors="replace")
             table = table_from_rtx_log(text, model)
         else:
             table = table_from_inspector(read_json(Path(job["inspector"])), model)
-        engine = out_dir / ENGINE_NAMES[target.builder]
+        engine = out_dir / target.recipe.engine_name
         draft.replace(engine)
     return engine, table, done
-
-
-def _write_target(target: Target, folder: Path) -> Path:
-    """The target as the child reads it: a caller may have made one that has no file."""
-    path = folder / f"{target.name}.toml"
-    lines = [
-        f"description = {json.dumps(target.description)}",
-        f'builder = "{target.builder.value}"',
-        f'float_type = "{target.float_type.value}"',
-        f"compute_capabilities = {list(target.compute_capabilities)}",
-        f"version_range = {json.dumps(list(target.version_range))}",
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path

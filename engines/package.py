@@ -10,8 +10,8 @@ import onnx
 from engines.build import BuildResult
 from engines.card import ModelCard, check_outputs
 from engines.layer_table import coverage
-from engines.target import BuilderKind, Target
-from trt_lane.artifact import EngineArtifact, version_numbers
+from engines.target import Target
+from trt_lane.artifact import EngineArtifact
 from trt_lane.files import atomic_write, sha256_file
 
 
@@ -56,7 +56,7 @@ def package(
         target=target.name,
         runtime=target.builder.value,
         built_with=result.builder_version,
-        runtime_range=runtime_range(target, result.builder_version),
+        runtime_range=target.recipe.runtime_range(result.builder_version),
         cuda=result.cuda,
         compute_capabilities=result.compute_capabilities,
         digests=digests,
@@ -71,17 +71,3 @@ def package(
     )
     artifact.save()
     return artifact
-
-
-def runtime_range(target: Target, version: str) -> tuple[str, str]:
-    """Runtime versions that may load an engine built with `version`.
-
-    TensorRT checks major, minor and patch when it deserialises; TensorRT-RTX is held to the minor
-    version. ONNX Runtime loads an ONNX with any version in the target's range.
-    """
-    if target.builder is BuilderKind.ONNXRUNTIME:
-        return target.version_range
-    major, minor, patch = (*version_numbers(version), 0, 0)[:3]
-    if target.builder is BuilderKind.TENSORRT:
-        return f"{major}.{minor}.{patch}", f"{major}.{minor}.{patch + 1}"
-    return f"{major}.{minor}", f"{major}.{minor + 1}"

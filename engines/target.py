@@ -10,7 +10,7 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 
-from trt_lane.artifact import version_numbers
+from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.errors import TrtLaneError
 
 if sys.version_info >= (3, 11):
@@ -19,14 +19,6 @@ else:
     import tomli as tomllib
 
 _FOLDER = Path(__file__).parent / "targets"
-
-
-class BuilderKind(str, Enum):
-    """What turns the ONNX into something that runs."""
-
-    ONNXRUNTIME = "onnxruntime"
-    TENSORRT_RTX = "tensorrt_rtx"
-    TENSORRT = "tensorrt"
 
 
 class FloatType(str, Enum):
@@ -62,23 +54,20 @@ class Target:
     machine: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "builder", BuilderKind(self.builder))
         object.__setattr__(self, "float_type", FloatType(self.float_type))
-        capabilities = tuple(self.compute_capabilities)
-        if any(not isinstance(c, int) or not 50 <= c <= 999 for c in capabilities):
-            raise ValueError(
-                f"compute_capabilities is {capabilities}; expected numbers like 87 for sm_87"
-            )
-        object.__setattr__(self, "compute_capabilities", capabilities)
-        versions = tuple(self.version_range)
-        if len(versions) != 2 or version_numbers(versions[0]) >= version_numbers(versions[1]):
-            raise ValueError(f"version_range is {versions}; expected [first, first not accepted]")
-        object.__setattr__(self, "version_range", versions)
+        for name in ("builder", "compute_capabilities", "version_range"):
+            object.__setattr__(self, name, getattr(self.recipe, name))
+
+    @property
+    def recipe(self) -> BuildRecipe:
+        """What the builder must know of it."""
+        return BuildRecipe(
+            self.name, self.builder, self.compute_capabilities, self.version_range, self.machine
+        )
 
     def accepts(self, version: str) -> bool:
         """Whether a builder of that version may build for this target."""
-        low, high = map(version_numbers, self.version_range)
-        return low <= version_numbers(version) < high
+        return self.recipe.accepts(version)
 
 
 def list_targets() -> list[str]:

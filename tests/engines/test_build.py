@@ -11,14 +11,14 @@ from qdq_graphs import pair, resnet, segmentation, transformer
 from tiny_artifact import row_anchor_pair
 
 from engines import build as build_module
-from engines import builder_child
 from engines.__main__ import main
 from engines.build import LAYERS_NAME, build, read_layers
 from engines.card import KEY, read_card
 from engines.layer_table import coverage
-from engines.package import package, runtime_range
+from engines.package import package
 from engines.target import gpu_is_visible, load_target
 from trt_lane.artifact import EngineArtifact
+from trt_lane.building import child
 from trt_lane.errors import TrtLaneError
 
 needs_rtx = pytest.mark.skipif(
@@ -74,13 +74,13 @@ def test_a_float_graph_has_no_int8_at_all(tmp_path):
 def test_a_builder_that_dies_is_an_error_with_its_last_words(tmp_path, monkeypatch):
     path = saved(tmp_path, pair(resnet, dtype=np.float16).qdq)
     (tmp_path / "engine.rtx").write_bytes(b"the old one")
-    real = builder_child.subprocess.Popen
+    real = child.subprocess.Popen
 
     def dying(command, **options):
         script = "import os, sys; sys.stderr.write('assertion failed\\n'); os.abort()"
         return real([command[0], "-c", script], **options)
 
-    monkeypatch.setattr(builder_child.subprocess, "Popen", dying)
+    monkeypatch.setattr(child.subprocess, "Popen", dying)
     with pytest.raises(TrtLaneError, match=r"SIGABRT.*assertion failed"):
         build(path, load_target("rtx"), tmp_path)
     assert (tmp_path / "engine.rtx").read_bytes() == b"the old one"
@@ -222,6 +222,6 @@ def test_a_damaged_card_is_refused(text):
 
 
 def test_tensorrt_engines_belong_to_the_version_that_built_them():
-    assert runtime_range(load_target("local"), "10.3.0.26") == ("10.3.0", "10.3.1")
-    assert runtime_range(load_target("rtx"), "1.7.1.116") == ("1.7", "1.8")
-    assert runtime_range(load_target("cpu"), "1.32.0") == ("1.18", "2")
+    assert load_target("local").recipe.runtime_range("10.3.0.26") == ("10.3.0", "10.3.1")
+    assert load_target("rtx").recipe.runtime_range("1.7.1.116") == ("1.7", "1.8")
+    assert load_target("cpu").recipe.runtime_range("1.32.0") == ("1.18", "2")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from engines.target import Target
+from trt_lane.building.recipe import BuildRecipe
 from trt_lane.errors import TrtLaneError
 
 # (what is being done, share done in [0, 1] or None when the builder does not say, seconds so far)
@@ -21,16 +21,16 @@ Progress = Callable[[str, "float | None", float], None]
 _LOG_TAIL = 5
 
 
-def run_builder(job: Path, log: Path, target: Target, progress: Progress | None) -> dict:
-    """Run one job of engines.builder_process and wait for it; what it says it has done.
+def run_builder(job: Path, log: Path, recipe: BuildRecipe, progress: Progress | None) -> dict:
+    """Run one job of trt_lane.building.process and wait for it; what it says it has done.
 
     Raises:
         TrtLaneError: the builder refused the graph, or died: then with the last that it logged.
     """
     start = time.monotonic()
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-m", "engines.builder_process", str(job.resolve())],
+        [sys.executable, "-m", "trt_lane.building.process", str(job.resolve())],
         cwd=root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,7 +59,7 @@ def run_builder(job: Path, log: Path, target: Target, progress: Progress | None)
         return state.done
     if state.error is not None:
         raise TrtLaneError(state.error)
-    raise TrtLaneError(_post_mortem(process.returncode, log, list(stderr), target))
+    raise TrtLaneError(_post_mortem(process.returncode, log, list(stderr), recipe))
 
 
 class _ChildState:
@@ -86,7 +86,7 @@ class _ChildState:
             self.share = message["step"] / max(1, message["steps"])
 
 
-def _post_mortem(code: int, log: Path, stderr: list[str], target: Target) -> str:
+def _post_mortem(code: int, log: Path, stderr: list[str], recipe: BuildRecipe) -> str:
     if code < 0:
         try:
             how = f"was killed by {signal.Signals(-code).name}"
@@ -101,6 +101,6 @@ def _post_mortem(code: int, log: Path, stderr: list[str], target: Target) -> str
         tail = (bad or lines)[-_LOG_TAIL:] or stderr
     last = " | ".join(line.strip() for line in tail) or "nothing"
     return (
-        f"the builder of {target.name} {how}; it last said: {last}. The whole log is {log}; "
+        f"the builder of {recipe.target} {how}; it last said: {last}. The whole log is {log}; "
         "run python -m engines lint on the ONNX, and free memory if it was killed"
     )

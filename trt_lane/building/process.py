@@ -1,4 +1,4 @@
-"""The child process that drives TensorRT's builder: `python -m engines.builder_process JOB.json`.
+"""The child process that drives TensorRT's builder: `python -m trt_lane.building.process JOB.json`.
 
 A builder can abort the whole process (an unknown plugin does it in TensorRT-RTX), so it never runs
 in ours. On stdout it writes one JSON object a line: {"phase", "step", "steps"} while building, at
@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engines import compat
-from engines.target import BuilderKind, read_target
+from trt_lane.building import compat
+from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import read_json, write_bytes, write_json
 
@@ -34,8 +34,8 @@ def main(job_path: str) -> int:
 
 
 def _build(job: dict) -> dict:
-    target = read_target(Path(job["target"]))
-    trt = compat.load_builder(target)
+    recipe = BuildRecipe.from_dict(job["recipe"])
+    trt = compat.load_builder(recipe)
     with open(job["log"], "w", encoding="utf-8") as log_file:
         logger = _logger(trt, log_file)
         _load_plugins(trt, logger, job["plugin_library"])
@@ -46,31 +46,31 @@ def _build(job: dict) -> dict:
         if not parser.parse_from_file(job["onnx"]):
             reasons = [str(parser.get_error(i)).strip() for i in range(parser.num_errors)]
             raise TrtLaneError(
-                f"{target.builder.value} cannot read {job['onnx']}: "
+                f"{recipe.builder.value} cannot read {job['onnx']}: "
                 f"{(reasons or ['no reason given'])[0]}; run: python -m engines lint {job['onnx']}"
             )
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if target.builder is BuilderKind.TENSORRT_RTX:
-            compat.set_compute_capabilities(trt, config, target.compute_capabilities)
+        if recipe.builder is BuilderKind.TENSORRT_RTX:
+            compat.set_compute_capabilities(trt, config, recipe.compute_capabilities)
         if compat.has_progress_monitor(trt):
             config.progress_monitor = monitor = _monitor(trt)  # noqa: F841 - must stay alive
-        cache = _use_timing_cache(trt, target.builder, config, job["timing_cache"])
+        cache = _use_timing_cache(trt, recipe.builder, config, job["timing_cache"])
         engine = builder.build_serialized_network(network, config)
         if logger.failure is not None:  # the layer table is read from the log
             raise logger.failure
         if engine is None:
-            raise TrtLaneError(f"{target.builder.value} found no way to build {job['onnx']}")
+            raise TrtLaneError(f"{recipe.builder.value} found no way to build {job['onnx']}")
         write_bytes(job["engine"], memoryview(engine))
         if cache is not None:
             with suppress(TrtLaneError):  # a build without its cache is still a build
                 write_bytes(job["timing_cache"], memoryview(cache.serialize()))
-        capabilities = list(target.compute_capabilities)
-        if target.builder is BuilderKind.TENSORRT:
+        capabilities = list(recipe.compute_capabilities)
+        if recipe.builder is BuilderKind.TENSORRT:
             capabilities = [_inspect(trt, logger, engine, job)]
         return {
             "version": trt.__version__,
-            "cuda": compat.cuda_version(target.builder),
+            "cuda": compat.cuda_version(recipe.builder),
             "compute_capabilities": capabilities,
         }
 
