@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,10 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("real data is not here: no folder ../shared beside the project")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """PyTorch on one core: the tests' networks are small, and several runs may share a machine."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)

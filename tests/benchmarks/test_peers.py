@@ -18,11 +18,6 @@ METHODS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def quantised(peer, float_layers=()):
     reason = peer.missing()
     if reason is not None:

@@ -24,11 +24,6 @@ from trt_lane.scales import ScaleTable
 MINMAX = load_recipe("int8_minmax")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def planned(folder, ruined, budget):
     model, network = two_heads(ruined)
     graph_module = fold(network, model.image.input_hw)

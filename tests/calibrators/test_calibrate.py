@@ -16,11 +16,6 @@ from trt_lane.models._folded import fold, weights_digest
 MINMAX = load_recipe("int8_minmax")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("observer", OBSERVERS)
 def test_the_same_recipe_gives_the_same_table(observer):
     recipe = replace(MINMAX, activations=TensorRecipe(observer), weights=TensorRecipe(observer))

@@ -15,11 +15,6 @@ from calibrators.recipe import load_recipe
 from trt_lane.scales import Scale
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def test_levels_are_rounded_half_to_even_and_clipped_at_both_ends():
     x = torch.tensor([0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 0.49, 1e9, -1e9, 127.4, -128.4, -127.5])
     expected = [0, 2, 2, 0, -2, -2, 0, 127, -128, 127, -128, -128]

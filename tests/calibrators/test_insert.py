@@ -9,11 +9,6 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import fold
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def sites_of(name, float_layers=()):
     return {s.tensor: (set(s.users), s.key) for s in quantisation_sites(folded(name), float_layers)}
 

@@ -28,11 +28,6 @@ from trt_lane.models._folded import fold
 MINMAX = load_recipe("int8_minmax")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def calibrated(name):
     graph_module = folded(name)
     return graph_module, calibrate(graph_module, frames(), MINMAX)

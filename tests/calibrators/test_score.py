@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny_networks
-import torch
 from tiny_networks import folded, frames
 
 from calibrators.calibrate import calibrate
@@ -15,11 +14,6 @@ from calibrators.shorten import shortened
 from calibrators.stopwatch import Stopwatch
 
 MINMAX = load_recipe("int8_minmax")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 def made(tmp_path, recipe=MINMAX, count=3):

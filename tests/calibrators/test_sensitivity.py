@@ -19,11 +19,6 @@ from trt_lane.models._folded import fold
 MINMAX = load_recipe("int8_minmax")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def measured(folder, ruined):
     model, network = two_heads(ruined)
     graph_module = fold(network, model.image.input_hw)

@@ -25,11 +25,6 @@ from trt_lane.scales import Scale, ScaleTable
 MINMAX = load_recipe("int8_minmax")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def table_of(network, images=None, hw=HW, float_layers=()):
     images = frames() if images is None else images
     return calibrate(fold(network, hw), images, MINMAX, float_layers)

@@ -33,11 +33,6 @@ RECIPE = load_recipe("int8_mse")
 NAMES = ("residual", "transformer", "decoder", "concats")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def prepared(
     folder: Path, model, network, images: Tensor, float_type="fp16", **changes
 ) -> SimpleNamespace:
@@ -63,7 +58,6 @@ def tiny(folder: Path, name: str, float_type="fp16") -> SimpleNamespace:
 
 @pytest.fixture(scope="module", params=NAMES)
 def honest(request, tmp_path_factory):
-    torch.set_num_threads(1)
     return tiny(tmp_path_factory.mktemp("graphs"), request.param)
 
 

@@ -8,11 +8,6 @@ from torch import nn
 from trt_lane.models._folded import BATCH_NORMS, fold, heads_of, weighted_module, weights_digest
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def filled(module, seed=0):
     """The module with batch-norm statistics that are not the neutral ones, in eval mode."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,49 +1,10 @@
 import pytest
 import torch
-from exported import (
-    assert_export_agrees,
-    assert_heads_described,
-    assert_trace_agrees,
-    fill_randomly,
-)
-from rule import load_case
+from exported import fill_randomly
 
 from trt_lane.model import get_model
 from trt_lane.models._message_passing import SpatialConv
 from trt_lane.models._repvgg import RepVGGBlock
-from trt_lane.models.scnn import MODELS
-
-NAMES = [m.name for m in MODELS]
-# The others are the same parts in other sizes and behind other trunks.
-SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n != "scnn.r18_culane"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-def test_agrees_with_the_official_network(shared):
-    case = load_case(shared, "scnn_r18_culane")
-    model = get_model("scnn.r18_culane")
-    module = case.fill(model.build(), model.training_only)
-    case.assert_agrees(case.run(module))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_heads_have_the_described_shape(name):
-    assert_heads_described(get_model(name))
-
-
-def test_traced_network_gives_the_same_for_any_batch():
-    model = get_model("scnn.r18_culane")
-    assert_trace_agrees(model, fill_randomly(model.build()))
-
-
-@pytest.mark.parametrize("name", ["scnn.r18_culane", *SLOW])
-def test_export_agrees(name):
-    model = get_model(name)
-    assert_export_agrees(model, fill_randomly(model.build()))
 
 
 def test_messages_pass_from_edge_to_edge_but_leave_the_last_row_of_the_way_back():

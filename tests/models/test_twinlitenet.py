@@ -2,12 +2,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from exported import (
-    assert_export_agrees,
-    assert_heads_described,
-    assert_trace_agrees,
-    fill_randomly,
-)
 
 from trt_lane.model import get_model
 
@@ -18,11 +12,6 @@ FRAMES = (
     "tusimple/clips/0313-1/10100/20.jpg",
 )
 MODEL = get_model("twinlitenet.bdd100k")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +55,3 @@ def test_real_frame_gives_the_two_ego_lines(shared, trained):
     at_row = lanes.at_rows(np.float32([0.85 * height]))[:, 0] / width
     assert ((at_row > 0.2) & (at_row < 0.5)).sum() == 1
     assert ((at_row > 0.5) & (at_row < 0.9)).sum() == 1
-
-
-def test_heads_have_the_described_shape():
-    assert_heads_described(MODEL)
-
-
-def test_traced_network_gives_the_same_for_any_batch():
-    assert_trace_agrees(MODEL, fill_randomly(MODEL.build()))
-
-
-def test_export_agrees():
-    module = fill_randomly(MODEL.build())
-    for attention in (module.encoder.sa, module.encoder.sc):
-        attention.gamma.data.fill_(0.5)  # 0 would hide the attention
-    assert_export_agrees(MODEL, module)

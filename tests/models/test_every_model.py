@@ -1,0 +1,75 @@
+"""What holds for every model of the registry; what is special to a family is in its own file."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from exported import assert_export_agrees, assert_heads_described, assert_trace_agrees
+from filled import filled
+from rule import load_case
+
+from trt_lane.model import get_model, list_families, list_models
+
+NAMES = list_models()
+# One of each family: its demo, else its variant on the smallest trunk.
+LIGHT = [f for f in list_families() if f in NAMES]
+LIGHT += [n for n in NAMES if n.endswith(".r18_culane") and n.partition(".")[0] not in LIGHT]
+LIGHT += [n for n in NAMES if n in ("lstr.tusimple", "twinlitenet.bdd100k")]
+HUGE = {"ufldv2"}  # 90 to 210 million weights: half of a minute to draw them
+# Official networks' outputs (shared/README.md) that are the heads as they are; those of the other
+# families are put together differently and compared in their files.
+CASES = (
+    *("bezierlanenet_r18_culane", "erfnet_culane", "ganet_r18_culane", "resa_r18_culane"),
+    *("scnn_r18_culane", "ufld_r18_culane", "ufldv2_r18_culane"),
+)
+
+
+def marked(names, fast=()):
+    """The names as parameters, slow but for those given and never those that are huge."""
+    slow = {n for n in names if n.partition(".")[0] in HUGE or (fast and n not in fast)}
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in names]
+
+
+@pytest.mark.parametrize("case", marked(CASES, [c for c in CASES if not c.startswith("ufldv2")]))
+def test_agrees_with_the_official_network(shared, case):
+    case = load_case(shared, case)
+    model = get_model(case.name.replace("_", ".", 1))
+    outputs = case.run(case.fill(model.build(), model.training_only))
+    names = [head.name for head in model.heads]
+    assert set(names) <= set(case.outputs)
+    case.assert_agrees(outputs, names)
+
+
+def test_every_family_has_a_light_model():
+    assert sorted(name.partition(".")[0] for name in LIGHT) == list_families()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heads_have_the_described_shape(name):
+    assert_heads_described(get_model(name))
+
+
+@pytest.mark.parametrize("name", marked([*LIGHT, "condlanenet.r18_curvelanes"]))
+def test_traced_network_gives_the_same_for_any_batch(name):
+    model = get_model(name)
+    assert_trace_agrees(model, filled(model))
+
+
+@pytest.mark.parametrize("name", marked(NAMES, [*LIGHT, "bezierlanenet.r18_culane"]))
+def test_export_agrees(name):
+    model = get_model(name)
+    assert_export_agrees(model, filled(model))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "." not in name])
+def test_demo_fits_in_twelve_megabytes_of_half_floats(name):
+    with torch.device("meta"):
+        assert 2 * sum(p.numel() for p in get_model(name).network().parameters()) < 12e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_that_inference_lacks_are_declared(name):
+    model = get_model(name)
+    with torch.device("meta"):
+        keys = model.network().state_dict()
+    assert not any(key.startswith(model.training_only) for key in keys if model.training_only)
