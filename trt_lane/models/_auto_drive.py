@@ -6,11 +6,17 @@ Numbers are those of voldemortX/pytorch-auto-drive 137e63a, configs/lane_detecti
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from trt_lane.decoders.segmentation import Segmentation
 from trt_lane.image import ImageSpec, Resampling
-from trt_lane.model import Activation, Confidence, Head, Metric, Origin
+from trt_lane.model import Activation, Confidence, Head, LaneModel, Metric, Origin
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SOURCE = "https://github.com/voldemortX/pytorch-auto-drive"
 LICENCE = "BSD-3-Clause"
@@ -74,6 +80,38 @@ LLAMAS = DataSet(
     "llamas", (717, 1276), (360, 640), 4, 4, 1, 417, 0, 1, Metric.CULANE, "LLAMAS validation F1"
 )
 DATA_SETS = {d.name: d for d in (CULANE, TUSIMPLE, LLAMAS)}
+
+
+def segmentation_model(
+    name: str,
+    network: Callable[..., nn.Module],
+    data_set: DataSet,
+    map_hw: tuple[int, int],
+    checkpoint: str,
+    score: str,
+    training_only: tuple[str, ...] = (),
+) -> LaneModel:
+    """A detector of the model zoo that gives a class per pixel and the lanes' existence.
+
+    Args:
+        name: of the model.
+        network: makes it from `input_hw` and `lanes`.
+        data_set: that it was trained for.
+        map_hw: height and width of its class map.
+        checkpoint: file of the model zoo.
+        score: its official score there.
+        training_only: prefixes of checkpoint keys that inference does not use.
+    """
+    return LaneModel(
+        name=name,
+        image=data_set.image,
+        heads=segmentation_heads(data_set.segmentation, map_hw),
+        decoder=data_set.segmentation,
+        network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
+        metric=data_set.metric,
+        origin=data_set.origin(checkpoint, score),
+        training_only=training_only,
+    )
 
 
 def segmentation_heads(decoder: Segmentation, map_hw: tuple[int, int]) -> tuple[Head, Head]:

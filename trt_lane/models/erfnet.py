@@ -11,7 +11,7 @@ from functools import partial
 from trt_lane.decoders.segmentation import Segmentation
 from trt_lane.image import ImageSpec
 from trt_lane.model import LaneModel, Origin
-from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
+from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads, segmentation_model
 from trt_lane.models._erfnet import ERFNet
 
 # The encoder's own classifier serves only its pre-training.
@@ -27,15 +27,8 @@ DEMO_DECODER = Segmentation(
 
 def _official(data: str, score: str, checkpoint: str) -> LaneModel:
     data_set = DATA_SETS[data]
-    return LaneModel(
-        name=f"erfnet.{data}",
-        image=data_set.image,
-        heads=segmentation_heads(data_set.segmentation, data_set.input_hw),
-        decoder=data_set.segmentation,
-        network=partial(ERFNet, data_set.input_hw, data_set.lanes),
-        metric=data_set.metric,
-        origin=data_set.origin(checkpoint, score),
-        training_only=TRAINING_ONLY,
+    return segmentation_model(
+        f"erfnet.{data}", ERFNet, data_set, data_set.input_hw, checkpoint, score, TRAINING_ONLY
     )
 
 

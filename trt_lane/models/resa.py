@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trt_lane.model import LaneModel
-from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
+from trt_lane.models._auto_drive import DATA_SETS, segmentation_model
 from trt_lane.models._erfnet import (
     BATCH_NORM_EPS,
     STRIDE,
@@ -139,16 +139,8 @@ def _model(backbone: str, data: str, score: str, checkpoint: str) -> LaneModel:
     data_set = DATA_SETS[data]
     network, stride, training_only = BACKBONES[backbone]
     height, width = map_hw(data_set.input_hw, stride)
-    return LaneModel(
-        name=f"resa.{backbone}_{data}",
-        image=data_set.image,
-        heads=segmentation_heads(data_set.segmentation, (8 * height, 8 * width)),
-        decoder=data_set.segmentation,
-        network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
-        metric=data_set.metric,
-        origin=data_set.origin(checkpoint, score),
-        training_only=training_only,
-    )
+    name, out_hw = f"resa.{backbone}_{data}", (8 * height, 8 * width)
+    return segmentation_model(name, network, data_set, out_hw, checkpoint, score, training_only)
 
 
 MODELS = (

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trt_lane.model import LaneModel
-from trt_lane.models._auto_drive import DATA_SETS, segmentation_heads
+from trt_lane.models._auto_drive import DATA_SETS, segmentation_model
 from trt_lane.models._erfnet import ERFNet, map_hw
 from trt_lane.models._message_passing import SpatialConv
 from trt_lane.models._repvgg import RepVGGA1
@@ -173,16 +173,8 @@ def _model(backbone: str, data: str, score: str, checkpoint: str) -> LaneModel:
     network, training_only = BACKBONES[backbone]
     # ERFNet decodes to the input's size, the others stay at 1/8.
     out_hw = data_set.input_hw if backbone == "erfnet" else map_hw(data_set.input_hw)
-    return LaneModel(
-        name=f"scnn.{backbone}_{data}",
-        image=data_set.image,
-        heads=segmentation_heads(data_set.segmentation, out_hw),
-        decoder=data_set.segmentation,
-        network=partial(network, input_hw=data_set.input_hw, lanes=data_set.lanes),
-        metric=data_set.metric,
-        origin=data_set.origin(checkpoint, score),
-        training_only=training_only,
-    )
+    name = f"scnn.{backbone}_{data}"
+    return segmentation_model(name, network, data_set, out_hw, checkpoint, score, training_only)
 
 
 MODELS = (

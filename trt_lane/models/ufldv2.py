@@ -6,6 +6,7 @@ c903880 (model/model_culane.py, model/model_curvelanes.py, configs/, utils/commo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -153,49 +154,46 @@ def _image(frame_hw: tuple[int, int], input_hw: tuple[int, int], kept: float) ->
     )
 
 
+def _decoder(
+    image: ImageSpec,
+    anchors: tuple[int, int],
+    row_cells: int,
+    top: float,
+    above: tuple[float, float],
+) -> RowColumnAnchor:
+    """Two rows and two columns of lanes; pairs are (of rows, of columns)."""
+    return RowColumnAnchor(
+        frame_hw=image.frame_hw,
+        rows=anchors[0],
+        columns=anchors[1],
+        row_cells=row_cells,
+        column_cells=100,
+        top=top,
+        above_rows=above[0],
+        above_columns=above[1],
+    )
+
+
 CULANE_IMAGE = _image((590, 1640), (320, 1600), 0.6)
-CULANE_DECODER = RowColumnAnchor(
-    frame_hw=CULANE_IMAGE.frame_hw,
-    rows=72,
-    columns=81,
-    row_cells=200,
-    column_cells=100,
-    top=0.42,
-    above_rows=72 / 2,
-    above_columns=81 / 4,
-)
+CULANE_DECODER = _decoder(CULANE_IMAGE, (72, 81), 200, 0.42, (72 / 2, 81 / 4))
 # The numbers of TuSimple's official score (eval_wrapper.py generate_tusimple_lines); demo.py shows
 # TuSimple's frames with CULane's numbers.
 TUSIMPLE_IMAGE = _image((720, 1280), (320, 800), 0.8)
-TUSIMPLE_DECODER = RowColumnAnchor(
-    frame_hw=TUSIMPLE_IMAGE.frame_hw,
-    rows=56,
-    columns=41,
-    row_cells=100,
-    column_cells=100,
-    top=160 / 720,
+TUSIMPLE_DECODER = replace(
+    _decoder(TUSIMPLE_IMAGE, (56, 41), 100, 160 / 720, (3, 3)),
     bottom=710 / 720,
     window=14,
-    above_rows=3,
-    above_columns=3,
     refit=Refit.COLUMNS,
 )
 CURVELANES_IMAGE = _image((1440, 2560), (800, 1600), 0.8)
 
 
 def _curvelanes_decoder(columns: int) -> RowColumnAnchor:
-    return RowColumnAnchor(
-        frame_hw=CURVELANES_IMAGE.frame_hw,
-        rows=72,
-        columns=columns,
-        row_cells=200,
-        column_cells=100,
-        top=0.4,
+    return replace(
+        _decoder(CURVELANES_IMAGE, (72, columns), 200, 0.4, (72 / 4, columns / 4)),
         lanes=10,
         row_lanes=tuple(range(10)),
         column_lanes=tuple(range(10)),
-        above_rows=72 / 4,
-        above_columns=columns / 4,
         refit=Refit.MERGED,
     )
 
