@@ -19,6 +19,7 @@ WEIGHTS ?=
 FRAMES ?= 300
 BUDGET ?= 0.3
 BUDGET_FRAMES ?= 150
+BUDGET_MINUTES ?= 5
 PYTHON ?= python3
 BUILD ?= build
 
@@ -48,7 +49,7 @@ ifneq ($(filter engine calibrate export build verify sensitivity stamps,$(GOALS)
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(if $(WEIGHTS),WEIGHTS),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
-  $(foreach name,FRAMES BUDGET_FRAMES,$(if $(call whole_number,$(name)),,\
+  $(foreach name,FRAMES BUDGET_FRAMES BUDGET_MINUTES,$(if $(call whole_number,$(name)),,\
 	$(error $(name) is '$($(name))'; expected a whole number from 1)))
   ifeq ($(filter $(FAMILY),$(FAMILIES)),)
     $(call refuse,MODEL,$(MODEL),$(FAMILIES), (variants: make models))
@@ -188,7 +189,7 @@ stamps:
 		find -L $(DATA_PATH) -type f -printf '%p %s %T@\n' | sort; } | sha256sum \
 		> $(DATA_STAMP).new; $(call stamp,$(DATA_STAMP))
 	@echo '$(FRAMES)' > $(FRAMES_STAMP).new; $(call stamp,$(FRAMES_STAMP))
-	@echo '$(or $(BUDGET),none) $(BUDGET_FRAMES)' > $(BUDGET_STAMP).new; $(call stamp,$(BUDGET_STAMP))
+	@echo '$(or $(BUDGET),none) $(BUDGET_FRAMES) $(BUDGET_MINUTES)' > $(BUDGET_STAMP).new; $(call stamp,$(BUDGET_STAMP))
 
 $(ALL_INT8): $(WEIGHTS_STAMP) $(DATA_STAMP) calibrators/recipes/$(RECIPE).toml $(CALIBRATION_CODE) $(NETWORK_CODE)
 	@echo "==> calibrate  $(MODEL) by $(RECIPE)"
@@ -198,6 +199,7 @@ $(SCALES): $(ALL_INT8) $(BUDGET_STAMP) $(BUDGET_CODE)
 	@echo "==> plan       what stays in float for a budget of $(or $(BUDGET),none)"
 	@$(PY) -m calibrators.budget $(MODEL) --scales $(ALL_INT8) $(WEIGHTS_OPTION) \
 		--budget '$(or $(BUDGET),none)' --budget-data '$(BUDGET_DATA)' --budget-frames $(BUDGET_FRAMES) \
+		--budget-minutes $(BUDGET_MINUTES) \
 		--out $@ --reference $(REFERENCE)
 
 $(FLOAT_ONNX): $(WEIGHTS_STAMP) $(EXPORT_CODE) $(NETWORK_CODE)

@@ -50,6 +50,7 @@ def make(*words: str) -> subprocess.CompletedProcess:
         ("FRAMES=0", "FRAMES is '0'; expected a whole number"),
         ("FRAMES=abc", "FRAMES is 'abc'; expected a whole number"),
         ("BUDGET=little", "BUDGET is 'little'"),
+        ("BUDGET_MINUTES=0", "BUDGET_MINUTES is '0'; expected a whole number"),
     ],
 )
 def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, message):
@@ -119,6 +120,7 @@ ALL_BUT_FLOAT = ["calibrate", "plan", "export", "build", "verify"]
     [
         ({}, []),
         ({"FRAMES": "7"}, ["verify"]),
+        ({"BUDGET_MINUTES": "2"}, ["plan", "export", "build", "verify"]),
         ({"BUDGET": "none"}, ["plan", "export", "build", "verify"]),
         ({"TARGET": "cpu"}, ["export", "build", "verify"]),
         ({"RECIPE": "int8_mse"}, ALL_BUT_FLOAT),

@@ -19,11 +19,12 @@ from trt_lane.scales import ScaleTable
 # A seed of their own: scenes that calibration has not seen, and not the test split.
 DEFAULT_DATA = "synthetic:calibration:seed=1"
 DEFAULT_FRAMES = 150
+DEFAULT_MINUTES = 5.0
 NO_BUDGET = "none"
 
 
 def add_budget_options(parser: argparse.ArgumentParser) -> None:
-    """Define --budget, --budget-data and --budget-frames."""
+    """Define --budget and what goes with it."""
     parser.add_argument(
         "--budget",
         type=points,
@@ -38,6 +39,13 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--budget-frames", type=int, default=DEFAULT_FRAMES, help=f"default {DEFAULT_FRAMES}"
+    )
+    parser.add_argument(
+        "--budget-minutes",
+        type=float,
+        default=DEFAULT_MINUTES,
+        help="time for the search; then the best plan so far is taken, and says so (default "
+        f"{DEFAULT_MINUTES:g}; inf for a plan that is the same on every machine)",
     )
 
 
@@ -65,8 +73,11 @@ def planned(
     """The table that holds the budget of the options, and what to tell people about it."""
     if options.budget_frames < 1:
         raise TrtLaneError(f"--budget-frames is {options.budget_frames}; expected 1 or more")
+    if not options.budget_minutes > 0:
+        raise TrtLaneError(f"--budget-minutes is {options.budget_minutes:g}; expected more than 0")
     frames = evaluation_frames(options.budget_data, model.image, options.budget_frames, progress)
-    plan = plan_budget(model, graph_module, table, frames, options.budget, progress)
+    limit_s = 60 * options.budget_minutes
+    plan = plan_budget(model, graph_module, table, frames, options.budget, progress, limit_s)
     return apply_plan(table, graph_module, plan), describe(plan)
 
 

@@ -37,6 +37,8 @@ class Plan:
         frames: number of them.
         data: spec of the data set.
         reason: in words.
+        complete: whether the search came to its end; else this is the best it had measured when
+            its time was up.
     """
 
     kind: Kind
@@ -49,6 +51,7 @@ class Plan:
     frames: int
     data: str
     reason: tuple[str, ...]
+    complete: bool = True
 
     def to_dict(self) -> dict:
         """Plain values for ScaleTable.info["plan"]."""
@@ -63,6 +66,7 @@ class Plan:
             "frames": self.frames,
             "data": self.data,
             "reason": list(self.reason),
+            "complete": self.complete,
         }
 
 

@@ -6,13 +6,15 @@ most distorting per MAC first; everything in float. Every plan is measured as a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 
 from torch import fx
 
 from calibrators.budget.judge import AGREEMENT_WANTED
 from calibrators.budget.plan import Kind, Plan
-from calibrators.budget.search import CHEAP_SHARE, Search
+from calibrators.budget.search import CHEAP_SHARE, OutOfTime, Search
 from calibrators.sensitivity.evaluation import NO_BAR, Bar, EvaluationFrames
 from trt_lane.model import LaneModel
 from trt_lane.scales import ScaleTable
@@ -30,8 +32,10 @@ def plan_budget(
     frames: EvaluationFrames,
     budget_points: float,
     bar: Bar = NO_BAR,
+    limit_s: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
-    """Find the plan.
+    """Find the plan; without a limit, the same on every machine.
 
     A plan that holds the budget, agrees with float and leaves 97 % of the MACs in INT8 is looked
     for first, then one that holds the budget and leaves 97 %, then one that holds the budget.
@@ -43,9 +47,14 @@ def plan_budget(
         frames: to measure on; labels count where there are any.
         budget_points: points of F1 or accuracy (of agreement F1 without labels) that may be lost.
         bar: progress.
+        limit_s: seconds for the search; the best plan measured by then is taken, and says so.
+        clock: seconds that pass.
     """
-    search = Search(model, graph_module, table, frames, budget_points, bar)
-    return _plan(search, _layers_in_float(search))
+    search = Search(model, graph_module, table, frames, budget_points, bar, limit_s, clock)
+    try:
+        return _plan(search, _layers_in_float(search))
+    except OutOfTime:
+        return _plan(search, search.best(), complete=False)
 
 
 def _layers_in_float(search: Search) -> Sequence[str]:
@@ -85,7 +94,7 @@ def _best_of_free(
     return plans[min(range(len(plans)), key=distortions.__getitem__)]
 
 
-def _plan(search: Search, layers: Sequence[str]) -> Plan:
+def _plan(search: Search, layers: Sequence[str], complete: bool = True) -> Plan:
     """The plan with its reasons."""
     chosen = tuple(path for path in search.order if path in set(layers))
     if not chosen:
@@ -106,20 +115,25 @@ def _plan(search: Search, layers: Sequence[str]) -> Plan:
         noise=search.noise[frozenset(chosen)],
         frames=len(search.frames),
         data=search.frames.dataset.spec,
-        reason=tuple(_reason(search, kind, chosen)),
+        reason=tuple(_reason(search, kind, chosen, complete)),
+        complete=complete,
     )
 
 
-def _reason(search: Search, kind: Kind, chosen: Sequence[str]) -> list[str]:
+def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -> list[str]:
     before, after = search.measure([(), chosen])
     budget = f"{search.budget_points:g} points"
     if kind is Kind.ALL_INT8:
         reasons = [f"everything in INT8 loses {before.loss_points:.2f}, within {budget}"]
     elif kind is Kind.FLOAT:
         reasons = [
-            f"everything in INT8 loses {before.loss_points:.2f} points, and no plan with at "
-            f"least {100 * (1 - FLOAT_SHARE):.0f} % of the MACs in INT8 stays within {budget}: "
-            "FP16 as a whole is the better choice"
+            f"everything in INT8 loses {before.loss_points:.2f} points, and no plan "
+            + (
+                f"with at least {100 * (1 - FLOAT_SHARE):.0f} % of the MACs in INT8 stays within "
+                f"{budget}: FP16 as a whole is the better choice"
+                if complete
+                else f"that was measured stays within {budget}: FP16 as a whole holds it"
+            )
         ]
     else:
         reasons = [
@@ -128,7 +142,13 @@ def _reason(search: Search, kind: Kind, chosen: Sequence[str]) -> list[str]:
             f"({100 * search.float_share(chosen):.2g} % of the MACs) it is "
             f"{after.loss_points:.2f} (agreement F1 {after.agreement_f1:.4f})"
         ]
-    if not search.agrees(after):
+    if not complete:
+        reasons.append(
+            f"the search was stopped after {search.limit_s / 60:g} minutes, with "
+            f"{len(search.known)} plans measured; to look longer: BUDGET_MINUTES="
+            f"{3 * search.limit_s / 60:g} (--budget-minutes)"
+        )
+    if complete and not search.agrees(after):
         reasons.append(
             f"agreement F1 with float is {after.agreement_f1:.4f}; {AGREEMENT_WANTED} is not "
             f"reached with {100 * (1 - CHEAP_SHARE):.0f} % of the MACs in INT8"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import fx
 
@@ -17,6 +19,7 @@ from calibrators.sensitivity.evaluation import (
     Bar,
     EvaluationFrames,
     Outcome,
+    lanes_of_form,
     lanes_of_forms,
     outcomes,
 )
@@ -35,8 +38,23 @@ MOST_GIVE_BACKS = 16
 Wanted = Callable[[Sequence[str], Verdict], bool]
 
 
+class OutOfTime(Exception):  # noqa: N818 - no error: the search ends with what it has
+    """The time for the search is up."""
+
+
 class Search:
-    """Plans measured so far, each once."""
+    """Plans measured so far, each once.
+
+    Args:
+        model: heads and decoder.
+        graph_module: the folded float network.
+        table: with everything quantised.
+        frames: to measure on.
+        budget_points: what may be lost.
+        bar: progress.
+        limit_s: seconds after which OutOfTime ends every measurement but the first.
+        clock: seconds that pass.
+    """
 
     def __init__(
         self,
@@ -46,9 +64,12 @@ class Search:
         frames: EvaluationFrames,
         budget_points: float,
         bar: Bar,
+        limit_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model, self.graph_module, self.table = model, graph_module, table
-        self.frames, self.budget_points, self.bar = frames, budget_points, bar
+        self.frames, self.budget_points = frames, budget_points
+        self._bar, self._clock, self._start, self.limit_s = bar, clock, clock(), limit_s
         self.variants = Variants(graph_module, table)
         self.macs = layer_macs(graph_module)
         self.order = table_layers(table)
@@ -56,25 +77,55 @@ class Search:
         self.in_heads = {path for layers in own for path in layers}
         self.known: dict[frozenset[str], Verdict] = {}
         self.noise: dict[frozenset[str], Noise] = {}
+        self._lanes: dict[str, list] = {}  # of FLOAT and FULL, once they were measured
+
+    def bar(self, items: Iterable, total: int, what: str) -> Iterator:
+        """A progress bar that tells the time and ends with it."""
+        for item in self._bar(items, total, lambda: f"{what}{self._time()}"):
+            if self.known and self._clock() - self._start > self.limit_s:
+                raise OutOfTime
+            yield item
+
+    def _time(self) -> str:
+        if math.isinf(self.limit_s):
+            return ""
+        return f", {(self._clock() - self._start) / 60:.1f} of {self.limit_s / 60:g} min"
 
     def measure(self, plans: Sequence[Sequence[str]]) -> list[Verdict]:
         """Verdict of every plan, given by its layers in float; each is run once."""
         asked = [frozenset(layers) for layers in plans]
         new = [layers for layers in dict.fromkeys(asked) if layers not in self.known]
         if new:
-            tables = {
-                f"plan/{i}": without_layers(self.table, self.graph_module, layers)
-                for i, layers in enumerate(new)
-                if layers
-            }
-            lanes = lanes_of_forms(
-                self.model.decoder, self.variants, tables, self.frames, self.bar, "plans"
+            names = {layers: self._name(layers, i) for i, layers in enumerate(new)}
+            lanes = self._measured_lanes(
+                {
+                    name: without_layers(self.table, self.graph_module, layers)
+                    for layers, name in names.items()
+                    if name not in (FLOAT, FULL)
+                }
             )
             results = outcomes(self.frames, lanes)
-            for i, layers in enumerate(new):
-                name = f"plan/{i}" if layers else FULL
+            for layers, name in names.items():
                 self._note(layers, results[name], results[FLOAT], lanes, name)
         return [self.known[layers] for layers in asked]
+
+    def _name(self, layers: frozenset[str], number: int) -> str:
+        if len(layers) == len(self.order):
+            return FLOAT
+        return f"plan/{number}" if layers else FULL
+
+    def _measured_lanes(self, tables: dict[str, ScaleTable]) -> dict[str, list]:
+        """Lanes of the forms, with those of FLOAT and FULL."""
+        run = (self.variants, tables, self.frames, self.bar, f"plan {len(self.known) + 1}")
+        if not self._lanes or len(tables) > 1:
+            lanes = lanes_of_forms(self.model.decoder, *run)
+            self._lanes = {name: lanes[name] for name in (FLOAT, FULL)}
+            return lanes
+        alone = {
+            name: lanes_of_form(self.model.decoder, self.variants, table, *run[2:])
+            for name, table in tables.items()
+        }
+        return {**self._lanes, **alone}
 
     def _note(
         self, layers: frozenset[str], outcome: Outcome, reference: Outcome, lanes: dict, name: str
@@ -112,6 +163,15 @@ class Search:
                 dear.append(part)
         return heads, [Block(part.name, part.layers) for part in (*cheap, *dear)]
 
+    def best(self) -> Sequence[str]:
+        """Of the plans measured so far the one that holds the budget best; else all in float."""
+        cheapest = sorted(self.known, key=self.float_share)
+        for wanted in (self.is_good, self.holds_cheaply, self.holds_at_all):
+            for layers in cheapest:
+                if wanted(layers, self.known[layers]):
+                    return tuple(layers)
+        return self.order
+
     def holds(self, verdict: Verdict) -> bool:
         """Whether the budget is held."""
         # 1e-9: a difference of two scores that are equal in decimals is not quite 0.
@@ -121,7 +181,7 @@ class Search:
         """Whether the lanes are the float network's."""
         return verdict.agreement_f1 >= AGREEMENT_WANTED
 
-    def float_share(self, layers: Sequence[str]) -> float:
+    def float_share(self, layers: Iterable[str]) -> float:
         """Share of the MACs in those layers."""
         return share_of(set(layers), self.macs)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from calibrators.collect import spread
 from calibrators.selective_focus import decode_all
-from calibrators.sensitivity.variants import FLOAT, FULL, Variants
+from calibrators.sensitivity.variants import FLOAT, FULL, Heads, Variants
 from trt_lane.datasets import open_dataset
 from trt_lane.datasets.base import Dataset, Label
 from trt_lane.evaluation import Comparison, compare
@@ -22,7 +23,7 @@ from trt_lane.lanes import LaneSet
 from trt_lane.metrics.report import DatasetScore, score_labels
 from trt_lane.scales import ScaleTable
 
-Bar = Callable[[Iterable, int, str], Iterable]
+Bar = Callable[[Iterable, int, str | Callable[[], str]], Iterable]
 NO_BAR: Bar = lambda items, total, what: items  # noqa: E731
 
 
@@ -98,16 +99,49 @@ def lanes_of_forms(
 ) -> dict[str, list[LaneSet]]:
     """Lanes of FLOAT, FULL and every form, in the frames' own pixels."""
     lanes: dict[str, list[LaneSet]] = {name: [] for name in (FLOAT, FULL, *tables)}
-    done = iter(bar(range(len(frames)), len(frames), what))
-    for part, heads in variants.runs(tables, frames.inputs):
+    runs = variants.runs(tables, frames.inputs)
+    for part, heads in with_bar(runs, len(frames), bar, what):
         for name, outputs in heads.items():
-            found = decode_all(decoder, outputs)
-            fits = frames.fits[part]
-            lanes[name] += [fit.to_original(one) for fit, one in zip(fits, found, strict=True)]
+            lanes[name] += _lanes(decoder, outputs, frames, part)
+    return lanes
+
+
+def lanes_of_form(
+    decoder: Callable[..., LaneSet],
+    variants: Variants,
+    table: ScaleTable,
+    frames: EvaluationFrames,
+    bar: Bar = NO_BAR,
+    what: str = "lanes",
+) -> list[LaneSet]:
+    """The same of one form alone: a third of the work where FLOAT and FULL are known."""
+    lanes: list[LaneSet] = []
+    runs = variants.run_alone(table, frames.inputs)
+    for part, outputs in with_bar(runs, len(frames), bar, what):
+        lanes += _lanes(decoder, outputs, frames, part)
+    return lanes
+
+
+T = TypeVar("T")
+
+
+def with_bar(
+    runs: Iterable[tuple[slice, T]], count: int, bar: Bar, what: str
+) -> Iterator[tuple[slice, T]]:
+    """Runs over parts of `count` frames, with a bar that counts the frames."""
+    done = iter(bar(range(count), count, what))
+    for part, outputs in runs:
+        yield part, outputs
         for _ in range(part.start, part.stop):
             next(done, None)
     next(done, None)  # closes the bar
-    return lanes
+
+
+def _lanes(
+    decoder: Callable[..., LaneSet], heads: Heads, frames: EvaluationFrames, part: slice
+) -> list[LaneSet]:
+    found = decode_all(decoder, heads)
+    return [fit.to_original(one) for fit, one in zip(frames.fits[part], found, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

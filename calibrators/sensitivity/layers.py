@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from calibrators.selective_focus import Decoder, decode_all
-from calibrators.sensitivity.evaluation import NO_BAR, Bar
+from calibrators.sensitivity.evaluation import NO_BAR, Bar, with_bar
 from calibrators.sensitivity.heads import relative_error
 from calibrators.sensitivity.macs import layer_macs
 from calibrators.sensitivity.mixed import Block, only_layers, without_layers
@@ -79,8 +79,7 @@ def part_sensitivity(
             tables[f"rest/{part.name}"] = without_layers(table, graph_module, part.layers)
     distortion = dict.fromkeys(tables, 0.0)
     errors: dict[str, dict[str, float]] = {name: {} for name in tables}
-    done = iter(bar(range(len(inputs)), len(inputs), what))
-    for span, heads in variants.runs(tables, inputs):
+    for span, heads in with_bar(variants.runs(tables, inputs), len(inputs), bar, what):
         reference = decode_all(decoder, heads[FLOAT])
         for name in tables:
             lanes = decode_all(decoder, heads[name])
@@ -89,9 +88,6 @@ def part_sensitivity(
             for head, value in heads[name].items():
                 error = weight * relative_error(value, heads[FLOAT][head])
                 errors[name][head] = errors[name].get(head, 0.0) + error
-        for _ in range(span.start, span.stop):
-            next(done, None)
-    next(done, None)
     macs = layer_macs(graph_module)
     found = [
         PartSensitivity(

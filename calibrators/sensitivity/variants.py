@@ -82,9 +82,7 @@ class Variants:
             Which frames, and heads (n, *shape) by form and head.
         """
         forms = {name: self._form(table) for name, table in tables.items()}
-        chunk = _frames_at_once(self.graph_module)
-        for start in range(0, len(frames), chunk):
-            part = slice(start, min(start + chunk, len(frames)))
+        for part in _parts(self.graph_module, len(frames)):
             with torch.no_grad():
                 values = {n: _all_values(g, frames[part]) for n, g in self._bases.items()}
                 heads = {n: _heads(g, values[n]) for n, g in self._bases.items()}
@@ -92,11 +90,25 @@ class Variants:
                     heads[name] = _run_form(form, values[form.base])
             yield part, heads
 
+    def run_alone(self, table: ScaleTable, frames: Tensor) -> Iterator[tuple[slice, Heads]]:
+        """Heads of one form without FLOAT and FULL, a few frames at a time."""
+        network = self.network(table)
+        for part in _parts(self.graph_module, len(frames)):
+            with torch.no_grad():
+                heads = network(frames[part])
+            yield part, heads
+
     def _form(self, table: ScaleTable) -> _Form:
         network = self.network(table)
         changed = {name: _changed(base, network) for name, base in self._bases.items()}
         base = min(changed, key=lambda name: _layers_in(network, changed[name]))
         return _Form(network, base, changed[base])
+
+
+def _parts(graph_module: fx.GraphModule, count: int) -> Iterator[slice]:
+    chunk = _frames_at_once(graph_module)
+    for start in range(0, count, chunk):
+        yield slice(start, min(start + chunk, count))
 
 
 def _frames_at_once(graph_module: fx.GraphModule) -> int:

@@ -1,6 +1,9 @@
+import itertools
 import json
 from argparse import ArgumentTypeError
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from two_heads import two_heads, write_frames
@@ -12,8 +15,13 @@ from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
 from calibrators.network import folded_model
 from calibrators.recipe import load_recipe
-from calibrators.sensitivity.evaluation import evaluation_frames
+from calibrators.sensitivity.evaluation import (
+    evaluation_frames,
+    lanes_of_form,
+    lanes_of_forms,
+)
 from calibrators.sensitivity.mixed import table_layers, without_layers
+from calibrators.sensitivity.variants import Variants
 from engines.card import KEY, ModelCard
 from engines.export import export
 from engines.lint import lint
@@ -24,12 +32,12 @@ from trt_lane.scales import ScaleTable
 MINMAX = load_recipe("int8_minmax")
 
 
-def planned(folder, ruined, budget):
+def planned(folder, ruined, budget, **limit):
     model, network = two_heads(ruined)
     graph_module = fold(network, model.image.input_hw)
     frames = evaluation_frames(write_frames(folder), model.image, 6)
     table = calibrate(graph_module, frames.inputs, MINMAX)
-    plan = plan_budget(model, graph_module, table, frames, budget)
+    plan = plan_budget(model, graph_module, table, frames, budget, **limit)
     return model, network, graph_module, table, plan
 
 
@@ -88,6 +96,65 @@ def test_a_wide_budget_is_not_spent(tmp_path):
     *_, plan = planned(tmp_path, "place", 100.0)
     # Only the agreement with float is looked after, as far as it is cheap.
     assert plan.int8_share >= 0.97 and plan.after.agreement_f1 >= 0.98
+
+
+def ticking():
+    """A clock that moves by a second whenever somebody looks at it."""
+    return partial(next, itertools.count())
+
+
+def test_a_search_without_time_has_measured_once_and_takes_what_holds(tmp_path):
+    *_, plan = planned(tmp_path, "", 0.3, limit_s=0, clock=ticking())
+    assert plan.kind is Kind.ALL_INT8 and plan.complete  # there was nothing to look for
+    *_, plan = planned(tmp_path, "place", 0.3, limit_s=0, clock=ticking())
+    assert plan.kind is Kind.FLOAT and not plan.complete
+    assert plan.after.loss_points == 0 and plan.int8_share == 0
+    words = describe(plan)
+    assert "no plan that was measured stays within 0.3 points" in " ".join(words.split())
+    assert "stopped after 0 minutes, with 2 plans measured" in " ".join(words.split())
+
+
+def test_with_every_second_more_the_plan_holds_the_budget_and_in_the_end_it_is_the_whole_one(
+    tmp_path,
+):
+    whole = planned(tmp_path, "place", 0.3)[-1]
+    plans = []
+    for seconds in (5, 20, 80, 1000):
+        *_, plan = planned(tmp_path, "place", 0.3, limit_s=seconds, clock=ticking())
+        assert plan.after.loss_points <= 0.3
+        assert plan.complete or any("BUDGET_MINUTES=" in reason for reason in plan.reason)
+        plans.append(plan)
+    assert not plans[0].complete
+    assert plans[-1] == whole and whole.complete
+    shares = [plan.int8_share for plan in plans]
+    assert shares == sorted(shares)
+
+
+def test_the_bar_tells_the_time_that_the_search_may_take(tmp_path):
+    told = []
+
+    def bar(items, total, what):
+        for item in items:
+            told.append(what())
+            yield item
+
+    planned(tmp_path, "place", 0.3, bar=bar, limit_s=120)
+    assert told[0] == "plan 1, 0.0 of 2 min"
+    assert any(words.startswith("parts, ") for words in told)
+
+
+def test_a_form_alone_has_the_lanes_that_it_has_among_others(tmp_path):
+    model, network = two_heads("place")
+    graph_module = fold(network, model.image.input_hw)
+    frames = evaluation_frames(write_frames(tmp_path), model.image, 6)
+    table = calibrate(graph_module, frames.inputs, MINMAX)
+    mixed = without_layers(table, graph_module, ["place2"])
+    variants = Variants(graph_module, table)
+    among = lanes_of_forms(model.decoder, variants, {"mixed": mixed}, frames)["mixed"]
+    alone = lanes_of_form(model.decoder, variants, mixed, frames)
+    assert len(among) == len(alone) == 6
+    for one, other in zip(among, alone, strict=True):
+        np.testing.assert_array_equal(one.points, other.points)
 
 
 def test_few_frames_are_said_to_be_few(tmp_path):
