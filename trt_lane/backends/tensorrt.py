@@ -21,6 +21,7 @@ class TensorRtBackend:
 
     def __init__(self, artifact: EngineArtifact, device: int = 0) -> None:
         self._closed = True
+        self._events: list[Any] = []
         trt = _load(artifact)
         cuda = _load_cuda()
         self._cuda, self._artifact = cuda, artifact
@@ -47,16 +48,39 @@ class TensorRtBackend:
             )
         with self._current():
             np.copyto(self._input.host, image, casting="same_kind")
+            self._mark(0)
             self._cuda.memcpy_htod_async(self._input.device, self._input.host, self._stream)
+            self._mark(1)
             if not self._context.execute_async_v3(self._stream.handle):
                 raise TrtLaneError(
                     f"{self._artifact.runtime} could not run {self._artifact.engine_path}; "
                     "see its log on stderr"
                 )
+            self._mark(2)
             for head in self._heads.values():
                 self._cuda.memcpy_dtoh_async(head.host, head.device, self._stream)
+            self._mark(3)
             self._stream.synchronize()
         return {k: head.host[0].astype(np.float32) for k, head in self._heads.items()}
+
+    def time_stages(self) -> None:
+        """From now on the GPU notes when its stages begin and end."""
+        with self._current():
+            self._events = [self._cuda.Event() for _ in range(4)]
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """What the last frame took on the GPU, by CUDA events: h2d, network, d2h."""
+        if not self._events:
+            raise ValueError("no stages were timed; call time_stages() first")
+        with self._current():
+            pairs = zip(self._events, self._events[1:], strict=False)
+            times = [end.time_since(start) for start, end in pairs]
+        return dict(zip(("h2d", "network", "d2h"), times, strict=True))
+
+    def _mark(self, number: int) -> None:
+        if self._events:
+            self._events[number].record(self._stream)
 
     def close(self) -> None:
         """Free buffers, context, engine and the hold on the primary context, in that order."""
@@ -65,6 +89,7 @@ class TensorRtBackend:
         self._closed = True
         with self._current():
             for name in (
+                "_events",
                 "_unread",
                 "_heads",
                 "_input",
