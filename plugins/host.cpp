@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 #include "common/decoder.h"
+#include "preprocess/preprocess_host.h"
 
 using trt_lane::DecoderEntry;
 using trt_lane::FieldSpec;
@@ -23,6 +25,26 @@ struct trt_lane_decoder {
 namespace {
 
 thread_local std::string error_text;
+
+trt_lane::PluginSpec const& spec_of(char const* name) {
+    if (trt_lane::PluginSpec const* spec = trt_lane::find_plugin(name)) return *spec;
+    throw trt_lane::FieldError(std::string("no plugin '") + name + "'; plugins: preprocess " +
+                               trt_lane_decoders());
+}
+
+trt_lane::Fields fields_of(trt_lane::PluginSpec const& spec, trt_lane_field const* fields,
+                           int32_t count) {
+    trt_lane::Fields values(spec);
+    for (trt_lane_field const* field = fields; field != fields + count; ++field) {
+        if (field->text) {
+            values.set_text(field->name, field->text);
+        } else {
+            values.set(field->name, {field->numbers, field->numbers + field->count});
+        }
+    }
+    values.finish();
+    return values;
+}
 
 DecoderEntry const& entry_of(char const* name) {
     if (DecoderEntry const* entry = trt_lane::find_decoder(name)) return *entry;
@@ -47,6 +69,18 @@ Result guarded(Result failed, Function const& function) noexcept {
         error_text = error.what();
     }
     return failed;
+}
+
+[[noreturn]] void throw_no_kernels() {
+    throw std::runtime_error("this library was built for a host; run: make plugins");
+}
+
+// A launch's status, with its message kept.
+int32_t checked(int status) {
+#ifdef TRT_LANE_KERNELS
+    if (status) error_text = cudaGetErrorString(static_cast<cudaError_t>(status));
+#endif
+    return status;
 }
 
 std::string help_of(trt_lane::PluginSpec const& spec) {
@@ -85,18 +119,18 @@ char const* trt_lane_decoders(void) {
     return names.c_str();
 }
 
-char const* trt_lane_help(char const* decoder) {
+char const* trt_lane_help(char const* plugin) {
     thread_local std::string text;
     return guarded<char const*>(nullptr, [&] {
-        text = help_of(*entry_of(decoder).spec);
+        text = help_of(spec_of(plugin));
         return text.c_str();
     });
 }
 
-char const* trt_lane_fields(char const* decoder) {
+char const* trt_lane_fields(char const* plugin) {
     thread_local std::string text;
     return guarded<char const*>(nullptr, [&] {
-        trt_lane::PluginSpec const& spec = *entry_of(decoder).spec;
+        trt_lane::PluginSpec const& spec = spec_of(plugin);
         text.clear();
         for (int i = 0; i < spec.field_count; ++i) {
             text += (i ? " " : "") + std::string(spec.fields[i].name);
@@ -115,15 +149,7 @@ char const* trt_lane_sizes_of(char const* decoder, char const* field) {
 trt_lane_decoder* trt_lane_make(char const* decoder, trt_lane_field const* fields, int32_t count) {
     return guarded<trt_lane_decoder*>(nullptr, [&] {
         DecoderEntry const& entry = entry_of(decoder);
-        trt_lane::Fields values(*entry.spec);
-        for (trt_lane_field const* field = fields; field != fields + count; ++field) {
-            if (field->text) {
-                values.set_text(field->name, field->text);
-            } else {
-                values.set(field->name, {field->numbers, field->numbers + field->count});
-            }
-        }
-        values.finish();
+        trt_lane::Fields const values = fields_of(*entry.spec, fields, count);
         auto made = std::make_unique<trt_lane_decoder>();
         made->spec = entry.spec;
         made->decoder = entry.make(values);
@@ -172,12 +198,88 @@ int32_t trt_lane_launch(trt_lane_decoder const* decoder, void const* const* head
         Heads const given = checked_heads(decoder, heads, half, batch);
         int const status =
             decoder->decoder->launch(given, batch, Lanes{points, scores, count}, workspace, stream);
-        if (status == trt_lane::kNoKernels) {
-            throw std::runtime_error("this library was built for a host; run: make plugins");
+        if (status == trt_lane::kNoKernels) throw_no_kernels();
+        return checked(status);
+    });
+}
+
+// ---- camera frames to the network's input ------------------------------------------------------
+
+struct trt_lane_preprocess {
+    trt_lane::HostPreprocess host;
+};
+
+namespace {
+
+// Calls work(frames, count, out) for as many frames at a time as kernels take.
+template <typename Work>
+int32_t in_batches(trt_lane::PreprocessParams const& p, uint8_t const* const* data,
+                   uint8_t const* const* chroma, int32_t batch, void* out, Work const& work) {
+    if (batch < 1) throw trt_lane::FieldError("batch is not positive");
+    size_t const size = p.output == trt_lane::Output::kFloat  ? 4
+                        : p.output == trt_lane::Output::kHalf ? 2
+                                                              : 1;
+    size_t const frame = size * 3 * p.input_h * p.input_w;
+    for (int32_t begin = 0; begin < batch; begin += trt_lane::Frames::kMaxBatch) {
+        trt_lane::Frames frames{};
+        int32_t const count = std::min(batch - begin, trt_lane::Frames::kMaxBatch + 0);
+        for (int32_t i = 0; i < count; ++i) {
+            frames.data[i] = data[begin + i];
+            frames.chroma[i] = chroma && chroma[begin + i]
+                                   ? chroma[begin + i]
+                                   : data[begin + i] + static_cast<size_t>(p.frame_h) * p.pitch;
         }
+        int32_t const status = work(frames, count, static_cast<char*>(out) + begin * frame);
+        if (status) return status;
+    }
+    return 0;
+}
+
+}  // namespace
+
+trt_lane_preprocess* trt_lane_preprocess_make(trt_lane_field const* fields, int32_t count) {
+    return guarded<trt_lane_preprocess*>(nullptr, [&] {
+        trt_lane::Fields const values = fields_of(spec_of("preprocess"), fields, count);
+        return new trt_lane_preprocess{
+            trt_lane::HostPreprocess(trt_lane::Preprocess::make(values))};
+    });
+}
+
+void trt_lane_preprocess_free(trt_lane_preprocess* preprocess) { delete preprocess; }
+
+size_t trt_lane_preprocess_workspace(trt_lane_preprocess const* preprocess) {
+    return trt_lane::Preprocess::workspace_bytes(preprocess->host.params());
+}
+
+int32_t trt_lane_preprocess_run(trt_lane_preprocess const* preprocess, uint8_t const* const* data,
+                                uint8_t const* const* chroma, int32_t batch, void* out) {
+    return guarded<int32_t>(1, [&] {
+        return in_batches(preprocess->host.params(), data, chroma, batch, out,
+                          [&](trt_lane::Frames const& frames, int32_t count, void* at) {
+                              preprocess->host.run(frames, count, at);
+                              return 0;
+                          });
+    });
+}
+
+int32_t trt_lane_preprocess_launch([[maybe_unused]] trt_lane_preprocess const* preprocess,
+                                   [[maybe_unused]] uint8_t const* const* data,
+                                   [[maybe_unused]] uint8_t const* const* chroma,
+                                   [[maybe_unused]] int32_t batch, [[maybe_unused]] void* out,
+                                   [[maybe_unused]] void* workspace,
+                                   [[maybe_unused]] void* stream) {
+    return guarded<int32_t>(1, [&] {
 #ifdef TRT_LANE_KERNELS
-        if (status) error_text = cudaGetErrorString(static_cast<cudaError_t>(status));
+        trt_lane::PreprocessParams const& p = preprocess->host.params();
+        return in_batches(
+            p, data, chroma, batch, out,
+            [&](trt_lane::Frames const& frames, int32_t count, void* at) {
+                return checked(trt_lane::Preprocess::launch(p, frames, count, at, workspace,
+                                                            static_cast<cudaStream_t>(stream)));
+            });
+#else
+        throw_no_kernels();
+        return 1;
 #endif
-        return status;
     });
 }

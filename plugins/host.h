@@ -16,7 +16,7 @@
 #endif
 
 // Changes when a function here does.
-#define TRT_LANE_ABI 1
+#define TRT_LANE_ABI 2
 
 struct trt_lane_field {
     char const* name;
@@ -32,12 +32,12 @@ TRT_LANE_API char const* trt_lane_error(void);
 TRT_LANE_API int32_t trt_lane_has_kernels(void);
 // Names of all decoders, separated by blanks.
 TRT_LANE_API char const* trt_lane_decoders(void);
-// What a decoder takes, for people: one line per field.
-TRT_LANE_API char const* trt_lane_help(char const* decoder);
+// What a decoder or `preprocess` takes, for people: one line per field.
+TRT_LANE_API char const* trt_lane_help(char const* plugin);
 // "head axis ..." of a field that holds sizes of a head, without the batch axis; "" for others.
 TRT_LANE_API char const* trt_lane_sizes_of(char const* decoder, char const* field);
-// Names of a decoder's fields, separated by blanks.
-TRT_LANE_API char const* trt_lane_fields(char const* decoder);
+// Names of a plugin's fields, separated by blanks.
+TRT_LANE_API char const* trt_lane_fields(char const* plugin);
 
 TRT_LANE_API trt_lane_decoder* trt_lane_make(char const* decoder, trt_lane_field const* fields,
                                              int32_t count);
@@ -61,3 +61,23 @@ TRT_LANE_API int32_t trt_lane_decode(trt_lane_decoder const* decoder, void const
 TRT_LANE_API int32_t trt_lane_launch(trt_lane_decoder const* decoder, void const* const* heads,
                                      int32_t half, int32_t batch, float* points, float* scores,
                                      int32_t* count, void* workspace, void* stream);
+
+// ---- camera frames to the network's input; fields as in preprocess.yaml ------------------------
+
+struct trt_lane_preprocess;
+
+TRT_LANE_API trt_lane_preprocess* trt_lane_preprocess_make(trt_lane_field const* fields,
+                                                           int32_t count);
+TRT_LANE_API void trt_lane_preprocess_free(trt_lane_preprocess* preprocess);
+TRT_LANE_API size_t trt_lane_preprocess_workspace(trt_lane_preprocess const* preprocess);
+// data: the first byte of each frame of the batch; chroma: of nv12's second plane, nullptr where it
+// follows the first one. out: (batch, 3, h, w) of the type that the field `output` names.
+TRT_LANE_API int32_t trt_lane_preprocess_run(trt_lane_preprocess const* preprocess,
+                                             uint8_t const* const* data,
+                                             uint8_t const* const* chroma, int32_t batch,
+                                             void* out);
+// The same by the kernels: all pointers but the two lists on the device, nothing is waited for.
+TRT_LANE_API int32_t trt_lane_preprocess_launch(trt_lane_preprocess const* preprocess,
+                                                uint8_t const* const* data,
+                                                uint8_t const* const* chroma, int32_t batch,
+                                                void* out, void* workspace, void* stream);

@@ -19,7 +19,7 @@ import numpy as np
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 
-ABI = 1
+ABI = 2
 HOST_NAME, PLUGINS_NAME = "libtrt_lane_host.so", "libtrt_lane_plugins.so"
 # A library elsewhere than where `make plugins` puts it.
 VARIABLE = "TRT_LANE_PLUGINS"
@@ -76,19 +76,19 @@ class PluginLibrary:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            self._c = ctypes.CDLL(str(self.path.resolve()))
+            self.c = ctypes.CDLL(str(self.path.resolve()))
             self._declare()
         except (OSError, AttributeError) as error:
             raise TrtLaneError(f"cannot load {path}: {error}; run: make plugins") from None
-        found = self._c.trt_lane_abi()
+        found = self.c.trt_lane_abi()
         if found != ABI:
             raise TrtLaneError(f"{path} has interface {found}, expected {ABI}; run: make plugins")
-        self.decoders = tuple(self._c.trt_lane_decoders().decode().split())
-        self.has_kernels = bool(self._c.trt_lane_has_kernels())
+        self.decoders = tuple(self.c.trt_lane_decoders().decode().split())
+        self.has_kernels = bool(self.c.trt_lane_has_kernels())
 
     def help(self, decoder: str) -> str:
         """What a decoder takes, one line per field."""
-        return self._text(self._c.trt_lane_help(decoder.encode()))
+        return self._text(self.c.trt_lane_help(decoder.encode()))
 
     def make(
         self,
@@ -109,20 +109,22 @@ class PluginLibrary:
         """
         values = {**numbers, **more}
         name = values.pop("name")
-        for field in self._text(self._c.trt_lane_fields(name.encode())).split():
-            sizes = self._c.trt_lane_sizes_of(name.encode(), field.encode()).decode().split()
+        for field in self._text(self.c.trt_lane_fields(name.encode())).split():
+            sizes = self.c.trt_lane_sizes_of(name.encode(), field.encode()).decode().split()
             if sizes and field not in values and head_shapes is not None:
                 values[field] = [head_shapes[sizes[0]][int(axis)] for axis in sizes[1:]]
-        keep = [_Field.of(field, value) for field, value in values.items()]
-        fields = (_Field * len(keep))(*keep)
-        handle = self._c.trt_lane_make(name.encode(), fields, len(keep))
+        handle = self.c.trt_lane_make(name.encode(), *field_array(values))
         if not handle:
-            raise TrtLaneError(self._c.trt_lane_error().decode())
-        return CompiledDecoder(self._c, handle, tuple(values.get("frame_hw", (0, 0))))
+            raise TrtLaneError(self.error())
+        return CompiledDecoder(self, handle, tuple(values.get("frame_hw", (0, 0))))
+
+    def error(self) -> str:
+        """Why the last call of this thread failed."""
+        return self.c.trt_lane_error().decode()
 
     def _text(self, found: bytes | None) -> str:
         if found is None:
-            raise TrtLaneError(self._c.trt_lane_error().decode())
+            raise TrtLaneError(self.error())
         return found.decode()
 
     def _declare(self) -> None:
@@ -146,8 +148,13 @@ class PluginLibrary:
             ("workspace", ctypes.c_size_t, [pointer, integer]),
             ("decode", integer, [pointer, pointer, integer, integer, *outputs]),
             ("launch", integer, [pointer, pointer, integer, integer, *outputs, pointer, pointer]),
+            ("preprocess_make", pointer, [ctypes.POINTER(_Field), integer]),
+            ("preprocess_free", None, [pointer]),
+            ("preprocess_workspace", ctypes.c_size_t, [pointer]),
+            ("preprocess_run", integer, [pointer, pointer, pointer, integer, pointer]),
+            ("preprocess_launch", integer, [pointer] * 3 + [integer] + [pointer] * 3),
         ):
-            function = getattr(self._c, f"trt_lane_{name}")
+            function = getattr(self.c, f"trt_lane_{name}")
             function.restype, function.argtypes = result, arguments
 
 
@@ -188,8 +195,9 @@ class CompiledDecoder:
         slots, points: lanes in the outputs, and points of each.
     """
 
-    def __init__(self, c: ctypes.CDLL, handle: int, frame_hw: tuple[int, int]) -> None:
-        self._c, self._handle, self._frame_hw = c, handle, frame_hw
+    def __init__(self, library: PluginLibrary, handle: int, frame_hw: tuple[int, int]) -> None:
+        self._library, self._handle, self._frame_hw = library, handle, frame_hw
+        c = self._c = library.c
         self.slots, self.points = c.trt_lane_slots(handle), c.trt_lane_points(handle)
         self.head_shapes = {}
         for i in range(c.trt_lane_heads(handle)):
@@ -211,7 +219,7 @@ class CompiledDecoder:
         given = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         status = self._c.trt_lane_decode(self._handle, given, half, batch, *_addresses(outputs))
         if status:
-            raise TrtLaneError(self._c.trt_lane_error().decode())
+            raise TrtLaneError(self._library.error())
         return outputs
 
     def launch(
@@ -238,7 +246,7 @@ class CompiledDecoder:
             self._handle, given, half, batch, *outputs, workspace, stream
         )
         if status:
-            raise TrtLaneError(f"CUDA error {status}: {self._c.trt_lane_error().decode()}")
+            raise TrtLaneError(f"CUDA error {status}: {self._library.error()}")
 
     def workspace_bytes(self, batch: int) -> int:
         """Bytes of device memory that a launch needs beside its inputs and outputs."""
@@ -264,6 +272,15 @@ class CompiledDecoder:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._c.trt_lane_free(self._handle)
+
+
+def field_array(values: Mapping[str, Any]) -> tuple[ctypes.Array, int]:
+    """Field values for the C interface, and their number."""
+    # A field keeps the memory that it points to; its copy in the array does not.
+    keep = [_Field.of(name, value) for name, value in values.items()]
+    fields = (_Field * len(keep))(*keep)
+    fields.keep = keep
+    return fields, len(keep)
 
 
 class _Field(ctypes.Structure):

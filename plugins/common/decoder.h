@@ -109,6 +109,8 @@ struct DecoderEntry {
 
 // All decoders of this library, in alphabetical order; made from the folders of plugins/.
 std::vector<DecoderEntry> const& decoders();
+// The fields of any plugin, pre-processing too; nullptr when there is none of that name.
+PluginSpec const* find_plugin(char const* name);
 DecoderEntry const* find_decoder(char const* name);
 
 // ---- for D::decode ------------------------------------------------------------------------

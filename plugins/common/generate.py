@@ -34,11 +34,13 @@ def specs_h(plugins: list[PluginDescription]) -> str:
     """The tables of all plugins and the list of those that are decoders."""
     includes = [f'#include "{p.name}/{p.name}.h"\n' for p in plugins]
     body = "".join(_tables(plugin) for plugin in plugins)
+    specs = " \\\n".join(f"    X({p.name})" for p in plugins)
     entries = " \\\n".join(f"    X({p.name}, {p.type})" for p in plugins if p.kind == "decoder")
     head = "// Made by generate.py from plugins/*/*.yaml.\n#pragma once\n\n"
     return (
         head
         + "".join(includes)
+        + f"\n// X(name) of every plugin.\n#define TRT_LANE_PLUGINS(X) \\\n{specs}\n"
         + f"\n// X(name, struct) of every decoder.\n#define TRT_LANE_DECODERS(X) \\\n{entries}\n"
         + NAMESPACE.format(body=body)
     )
@@ -74,7 +76,7 @@ def _text(text: str) -> str:
 def main() -> None:
     """Write the header, and nothing when it is already there: make goes by its time."""
     out, names = Path(sys.argv[1]), sys.argv[2:]
-    plugins = read_plugins(names=names or None)
+    plugins = [p for p in read_plugins() if not names or p.name in names or p.kind != "decoder"]
     path, text = out / "specs.h", specs_h(plugins).encode()
     if not path.is_file() or path.read_bytes() != text:
         write_bytes(path, text)

@@ -21,6 +21,16 @@ std::vector<DecoderEntry> const& decoders() {
     return all;
 }
 
+PluginSpec const* find_plugin(char const* name) {
+#define TRT_LANE_SPEC(name) &name##_spec,
+    static PluginSpec const* const all[] = {TRT_LANE_PLUGINS(TRT_LANE_SPEC)};
+#undef TRT_LANE_SPEC
+    for (PluginSpec const* spec : all) {
+        if (std::strcmp(spec->name, name) == 0) return spec;
+    }
+    return nullptr;
+}
+
 DecoderEntry const* find_decoder(char const* name) {
     for (DecoderEntry const& entry : decoders()) {
         if (std::strcmp(entry.spec->name, name) == 0) return &entry;

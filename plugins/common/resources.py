@@ -96,7 +96,7 @@ def table(version: str, found: dict[str, dict[int, tuple[int, int]]]) -> str:
 def _plain(mangled: str) -> str:
     """row_anchor_locate_kernel<float> of a mangled name."""
     done = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True)
-    return re.search(r"(\w+(?:<[^()]*>)?)\(", done.stdout)[1].replace("trt_lane::", "")
+    return re.search(r"(\w+_kernel(?:<.*>)?)\(", done.stdout)[1].replace("trt_lane::", "")
 
 
 def main() -> int:

@@ -22,6 +22,12 @@ def host() -> PluginLibrary:
 
 
 @pytest.fixture(scope="session")
+def portable() -> PluginLibrary:
+    """The host's decoders without instructions of one processor family."""
+    return built(Build(kernels=False, portable=True))
+
+
+@pytest.fixture(scope="session")
 def executed() -> PluginLibrary:
     """The kernels, run on the CPU."""
     return built(Build(kernels=True))

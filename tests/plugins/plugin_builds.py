@@ -33,6 +33,7 @@ class Build:
     kernels: bool
     sanitized: bool = False
     coverage: bool = False
+    portable: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -44,6 +45,7 @@ class Build:
             optimised,
             *(SANITIZERS if self.sanitized else ()),
             *(("--coverage",) if self.coverage else ()),
+            *(("-DTRT_LANE_NO_SIMD",) if self.portable else ()),
             *(EXECUTION if self.kernels else ()),
         )
 
@@ -116,7 +118,8 @@ def _digest_of_names(objects: list[Path]) -> str:
 
 
 def _object(source: Path, flags: tuple[str, ...], specs: Path) -> Path:
-    own = source.parent.glob("*.h") if source.suffix == ".cu" else sources(".h")
+    folders = [source.parent] if source.suffix == ".cu" else [PLUGINS / n for n in selected()]
+    own = [path for folder in folders for path in folder.glob("*.h")]
     headers = sorted({*own, *(PLUGINS / "common").glob("*.h"), PLUGINS / "host.h"})
     content = [source, HERE / "cpu_execution.h", *headers]
     digest = hashlib.sha256(f"{compiler()} {flags} {source.name}".encode())
@@ -145,7 +148,9 @@ def make_specs() -> Path:
 def selected() -> list[str]:
     """The plugins that are built and tested: all, or those that TRT_LANE_ONLY names."""
     names = os.environ.get("TRT_LANE_ONLY", "").split()
-    return sorted(path.stem for path in PLUGINS.glob("*/*.yaml") if not names or path.stem in names)
+    wanted = {*names, "preprocess"} if names else None
+    found = sorted(path.stem for path in PLUGINS.glob("*/*.yaml"))
+    return [name for name in found if wanted is None or name in wanted]
 
 
 def sources(ending: str) -> list[Path]:

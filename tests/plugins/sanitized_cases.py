@@ -6,6 +6,13 @@ import sys
 
 from cases import all_cases
 from running import by_kernels, difference, on_host
+from test_preprocess import (
+    FORMATS,
+    SPECS,
+    test_host_gives_the_numbers_of_the_spec,
+    test_kernels_give_the_numbers_of_the_spec,
+    test_rows_may_be_padded,
+)
 
 from trt_lane.plugin_library import PluginLibrary
 
@@ -17,6 +24,11 @@ def main() -> None:
         for given in (case, case.in_half()):
             for outputs in (on_host(host, [given]), by_kernels(kernels, [given], seed=5)):
                 assert difference(given, outputs) == "", f"{case.id}: {difference(given, outputs)}"
+    for pixels in FORMATS:
+        for spec in SPECS.values():
+            test_host_gives_the_numbers_of_the_spec(host, spec, pixels)
+            test_kernels_give_the_numbers_of_the_spec(kernels, spec, pixels)
+        test_rows_may_be_padded(host, kernels, pixels)
     print(f"{len(all_cases())} cases")
 
 
