@@ -45,7 +45,7 @@ endef
 one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes))
 whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
-ifneq ($(filter engine calibrate export build verify sensitivity stamps,$(GOALS)),)
+ifneq ($(filter engine calibrate export build verify sensitivity bench stamps,$(GOALS)),)
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(if $(WEIGHTS),WEIGHTS),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
@@ -57,7 +57,7 @@ ifneq ($(filter engine calibrate export build verify sensitivity stamps,$(GOALS)
   ifeq ($(filter $(RECIPE),$(KNOWN_RECIPES)),)
     $(call refuse,RECIPE,$(RECIPE),$(KNOWN_RECIPES))
   endif
-  ifneq ($(and $(filter engine export build verify,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
+  ifneq ($(and $(filter engine export build verify bench,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
     $(error RECIPE=$(RECIPE) has less than 8 bits: a simulation, which TensorRT cannot run; \
 	for an engine choose one of $(filter-out $(SIMULATED),$(KNOWN_RECIPES)); for its figures run: \
 	make quant-table MODELS='$(MODEL)' RECIPES='$(RECIPE)', \
@@ -80,7 +80,9 @@ endif
 ifeq ($(TARGET),auto)
   HAVE_GPU := $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && \
 	$(PYTHON) -c 'import tensorrt' 2>/dev/null && echo yes)
-  GOAL_TARGET := $(if $(HAVE_GPU),local,$(if $(filter x86_64,$(shell uname -m)),rtx,cpu))
+  # What is timed here must run here: without a GPU the CPU's engine.
+  AHEAD := $(if $(filter bench,$(GOALS)),cpu,$(if $(filter x86_64,$(shell uname -m)),rtx,cpu))
+  GOAL_TARGET := $(if $(HAVE_GPU),local,$(AHEAD))
 else
   GOAL_TARGET := $(TARGET)
 endif
@@ -265,6 +267,15 @@ TABLE_OPTIONS ?=
 quant-table: $(VENV)/installed ## MODELS, RECIPES, SEEDS, PEERS=all: every method side by side; resumable
 	@$(PY) -m benchmarks quant-table '$(MODELS)' '$(RECIPES)' '$(SEEDS)' \
 		$(if $(PEERS),--peers '$(PEERS)') $(TABLE_OPTIONS)
+
+BENCH_OPTIONS ?=
+
+bench: $(VENV)/installed ## MODEL, TARGET …: latency by stage, scenarios and accuracy: report.json, report.html
+	@$(MAKE) stamps
+	@$(MAKE) TARGET=$(GOAL_TARGET) $(ARTIFACT) $(FLOAT_ONNX)
+	@echo "==> bench      $(TARGET_DIR)"
+	@$(PY) -m benchmarks run $(TARGET_DIR) --float-onnx $(FLOAT_ONNX) --data '$(TEST_DATA)' \
+		--frames $(FRAMES) $(BENCH_OPTIONS)
 
 test: $(VENV)/installed ## the tests that CI runs
 	@echo "==> tests"

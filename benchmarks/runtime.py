@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.bootstrap import drawn_frames, interval
+from benchmarks.stopwatch import CPU_STAGES as STAGES
+from benchmarks.stopwatch import TimedDetector
 from trt_lane.artifact import EngineArtifact
-from trt_lane.backends import Backend, open_backend
-from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
-from trt_lane.fit import Fit
 
-STAGES = ("preprocess", "network", "decode", "total")
 WARM_UP = 3
 RUNTIME = "onnxruntime"
 
@@ -75,13 +72,17 @@ def compare(
     Raises:
         TrtLaneError: an engine for a GPU, a graph of another network, or no frame.
     """
-    with _timed(artifact, threads) as ours, _timed(as_float(artifact, float_onnx), threads) as them:
+    floats = as_float(artifact, float_onnx)
+    with (
+        TimedDetector.open(artifact, threads) as ours,
+        TimedDetector.open(floats, threads) as them,
+    ):
         for number, frame in enumerate(frames):
             order = (them, ours) if number % 2 else (ours, them)
             for _ in range(1 if number else WARM_UP):
                 for detector in order:
                     detector.detect(frame)
-        return Comparison(threads, them.latencies(), ours.latencies())
+        return Comparison(threads, _latencies(them), _latencies(ours))
 
 
 def as_float(artifact: EngineArtifact, float_onnx: Path) -> EngineArtifact:
@@ -96,47 +97,9 @@ def as_float(artifact: EngineArtifact, float_onnx: Path) -> EngineArtifact:
     return replace(artifact, folder=float_onnx.parent, engine=float_onnx.name, precision="fp32")
 
 
-def _timed(artifact: EngineArtifact, threads: int) -> _TimedDetector:
-    backend = _StopwatchBackend(open_backend(artifact, threads))
-    return _TimedDetector(artifact, backend, Fit.CROP)
-
-
-class _StopwatchBackend:
-    """Notes when the network begins and ends; the rest of the detector is the shipped one."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.begin = self.end = 0.0
-
-    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        self.begin = time.perf_counter()
-        heads = self.backend.infer(image)
-        self.end = time.perf_counter()
-        return heads
-
-    def close(self) -> None:
-        self.backend.close()
-
-
-class _TimedDetector(LaneDetector):
-    """The shipped detector with a row of times per frame."""
-
-    def __init__(self, artifact: EngineArtifact, backend: _StopwatchBackend, fit: Fit) -> None:
-        super().__init__(artifact, backend, fit)
-        self._stopwatch = backend
-        self._rows: list[Sequence[float]] = []
-
-    def detect(self, frame: np.ndarray) -> object:
-        start = time.perf_counter()
-        lanes = super().detect(frame)
-        end = time.perf_counter()
-        begun, ended = self._stopwatch.begin, self._stopwatch.end
-        self._rows.append((begun - start, ended - begun, end - ended, end - start))
-        return lanes
-
-    def latencies(self) -> Latencies:
-        """Of all frames but the repeats of the first, which warmed caches and kernels up."""
-        rows = np.array(self._rows[WARM_UP - 1 :])
-        if not len(rows):
-            raise TrtLaneError("no frame to measure on; expected 1 or more")
-        return Latencies({stage: 1e3 * rows[:, i] for i, stage in enumerate(STAGES)})
+def _latencies(detector: TimedDetector) -> Latencies:
+    """Of all frames but the repeats of the first, which warmed caches and kernels up."""
+    rows = np.array(detector.rows[WARM_UP - 1 :])
+    if not len(rows):
+        raise TrtLaneError("no frame to measure on; expected 1 or more")
+    return Latencies({stage: rows[:, i] for i, stage in enumerate(STAGES)})

@@ -1,0 +1,207 @@
+"""Accuracy of an engine: every frame's counts by official rules, and its distance from float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bootstrap import accuracy_of_frames, f1, f1_of_frames
+from trt_lane.datasets.base import Dataset, Label
+from trt_lane.detector import LaneDetector
+from trt_lane.lanes import LaneSet
+from trt_lane.metrics.culane import score_image
+from trt_lane.metrics.lane_distortion import lane_distortion_score
+from trt_lane.metrics.report import CROSSROAD, score_labels
+from trt_lane.model import Metric
+
+# mF1 is the mean over these, as CLRNet (arXiv 2203.10350) reports it.
+IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """What the lanes of the engine or of the float graph are worth, frame by frame.
+
+    Attributes:
+        culane: int (frames, 2 + len(IOUS)): predicted lanes, annotated lanes, lanes found at each
+            IoU; None where the data set has no such labels.
+        tusimple: (frames, 3) accuracy, fp, fn; None likewise.
+        agreement: int (frames, 3) tp, fp, fn against the float graph's lanes (IoU .5); None
+            without a float graph.
+        distortion_px: (frames,) Lane Distortion Score against them; None likewise.
+    """
+
+    culane: np.ndarray | None = None
+    tusimple: np.ndarray | None = None
+    agreement: np.ndarray | None = None
+    distortion_px: np.ndarray | None = None
+
+    def counts(self, iou: float) -> np.ndarray:
+        """[tp, fp, fn] (frames, 3) by CULane's rules at one of IOUS."""
+        tp = self.culane[:, 2 + IOUS.index(iou)]
+        return np.stack([tp, self.culane[:, 0] - tp, self.culane[:, 1] - tp], axis=1)
+
+    def to_dict(self) -> dict:
+        """Plain numbers; what is not there is left out."""
+        held = {k: v for k, v in vars(self).items() if v is not None}
+        return {k: np.round(v, 6).tolist() for k, v in held.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Form:
+        """The inverse of `to_dict`."""
+        return cls(**{k: np.asarray(v) for k, v in values.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """The engine on the frames of a data set, and the float graph on the same frames.
+
+    Attributes:
+        data: spec of the data set.
+        data_digest: sha256 of its content.
+        metric: "culane", "tusimple" or None without labels.
+        frames: names, in order; those without a label only where the data set has none at all.
+        categories: of each frame, "" where it has none.
+        forms: "engine", and "float" where its graph was given.
+    """
+
+    data: str
+    data_digest: str
+    metric: str | None
+    frames: tuple[str, ...]
+    categories: tuple[str, ...]
+    forms: dict[str, Form]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frames", tuple(self.frames))
+        object.__setattr__(self, "categories", tuple(self.categories))
+        lengths = {len(self.frames), len(self.categories)}
+        for form in self.forms.values():
+            lengths |= {len(values) for values in vars(form).values() if values is not None}
+        if len(lengths) > 1 or "engine" not in self.forms:
+            raise ValueError("expected the engine's form, and one row per frame everywhere")
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Figure -> form -> value: what a summary shows."""
+        found: dict[str, dict[str, float]] = {}
+        for name, form in self.forms.items():
+            for figure, value in _figures(form).items():
+                found.setdefault(figure, {})[name] = value
+        return found
+
+    def by_category(self, iou: float = 0.5) -> dict[str, dict[str, Any]]:
+        """Category -> frames and each form's F1; crossroads have only false positives."""
+        if self.metric != Metric.CULANE.value:
+            return {}
+        found: dict[str, dict[str, Any]] = {}
+        of = np.array(self.categories)
+        for category in sorted(set(self.categories) - {""}):
+            rows = of == category
+            counts = {n: form.counts(iou)[rows].sum(axis=0) for n, form in self.forms.items()}
+            entry: dict[str, Any] = {"frames": int(rows.sum())}
+            for name, (tp, fp, fn) in counts.items():
+                entry[name] = int(fp) if category == CROSSROAD else float(f1([tp, fp, fn]))
+            found[category] = entry
+        return found
+
+    def to_dict(self) -> dict:
+        """Plain JSON values."""
+        own = {k: v for k, v in vars(self).items() if k != "forms"}
+        return {**own, "forms": {name: form.to_dict() for name, form in self.forms.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Accuracy:
+        """The inverse of `to_dict`."""
+        forms = {name: Form.from_dict(form) for name, form in values["forms"].items()}
+        return cls(**{**values, "forms": forms})
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Accuracy with the lanes that it came from, for pictures."""
+
+    accuracy: Accuracy
+    indices: tuple[int, ...]
+    lanes: dict[str, list[LaneSet]]
+
+
+def judge(
+    detectors: Mapping[str, LaneDetector], dataset: Dataset, indices: Iterable[int]
+) -> Judged:
+    """Run every form's detector on the frames and score its lanes.
+
+    Args:
+        detectors: "engine", and "float" if there is one.
+        dataset: frames, and labels if it has any: then frames without one are left out.
+        indices: frames to take.
+    """
+    lanes: dict[str, list[LaneSet]] = {name: [] for name in detectors}
+    labels, kept = [], []
+    for index in indices:
+        label = dataset.label(index)
+        if dataset.metric is not None and label.lanes is None:
+            continue
+        frame = dataset.frame(index)
+        for name, detector in detectors.items():
+            lanes[name].append(detector.detect(frame))
+        labels.append(label)
+        kept.append(index)
+    forms = {
+        name: _form(dataset.metric, labels, found, lanes.get("float"))
+        for name, found in lanes.items()
+    }
+    accuracy = Accuracy(
+        dataset.spec,
+        dataset.digest(),
+        dataset.metric.value if dataset.metric else None,
+        tuple(label.name for label in labels),
+        tuple(label.category or "" for label in labels),
+        forms,
+    )
+    return Judged(accuracy, tuple(kept), lanes)
+
+
+def _form(
+    metric: Metric | None,
+    labels: Sequence[Label],
+    lanes: Sequence[LaneSet],
+    reference: Sequence[LaneSet] | None,
+) -> Form:
+    culane = tusimple = agreement = distortion = None
+    if metric is Metric.CULANE:
+        pairs = zip(lanes, labels, strict=True)
+        rows = [culane_row(found, label.lanes) for found, label in pairs]
+        culane = np.array(rows, np.int64).reshape(len(rows), 2 + len(IOUS))
+    elif metric is Metric.TUSIMPLE:
+        scores = score_labels(metric, labels, lanes).per_image
+        tusimple = np.array([[s.accuracy, s.fp, s.fn] for s in scores]).reshape(-1, 3)
+    if reference is not None:
+        pairs = list(zip(lanes, reference, strict=True))
+        counts = [score_image(found, ours)[0] for found, ours in pairs]
+        agreement = np.array([[c.tp, c.fp, c.fn] for c in counts], np.int64).reshape(-1, 3)
+        distortion = np.array([lane_distortion_score(ours, found) for found, ours in pairs])
+    return Form(culane, tusimple, agreement, distortion)
+
+
+def culane_row(found: LaneSet, annotated: LaneSet) -> list[int]:
+    """Predicted lanes, annotated lanes and lanes found at each of IOUS, drawn once for all."""
+    counts = score_image(found, annotated, thresholds=IOUS)
+    first = counts[0]
+    return [first.tp + first.fp, first.tp + first.fn, *(c.tp for c in counts)]
+
+
+def _figures(form: Form) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if form.culane is not None:
+        at = {iou: float(f1_of_frames(form.counts(iou))) for iou in IOUS}
+        found |= {"F1": at[0.5], "F1 at .75": at[0.75], "mF1": float(np.mean(list(at.values())))}
+    if form.tusimple is not None:
+        found["accuracy"] = float(accuracy_of_frames(form.tusimple))
+        found |= {"FP": float(form.tusimple[:, 1].mean()), "FN": float(form.tusimple[:, 2].mean())}
+    if form.agreement is not None:
+        found["agreement F1"] = float(f1_of_frames(form.agreement))
+        found["LDS px"] = float(form.distortion_px.mean()) if len(form.distortion_px) else 0.0
+    return found

@@ -1,0 +1,167 @@
+"""One benchmark from engine to report: environment, latency, scenarios, accuracy, layers."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.accuracy import judge
+from benchmarks.bench_report import BenchmarkReport
+from benchmarks.environment import EnvironmentReader, cpu_seconds
+from benchmarks.machine import usable_cores
+from benchmarks.measure import Conditions, measure, read_frames
+from benchmarks.scenarios import all_scenarios, single_stream
+from benchmarks.worst_frames import worst_frames
+from engines.build import LAYERS_NAME, read_layers
+from engines.card import read_card, read_onnx
+from engines.graph_runner import GraphRunner
+from trt_lane.artifact import EngineArtifact
+from trt_lane.datasets import open_dataset
+from trt_lane.datasets.base import Dataset
+from trt_lane.detector import LaneDetector
+from trt_lane.errors import TrtLaneError
+from trt_lane.fit import Fit
+from trt_lane.progress import progress
+
+ONNX_NAME = "model.onnx"  # as the Makefile has it
+LATENCY_FRAMES = 16  # enough different roads that lanes, and with them decoding, vary
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        artifact: folder of the engine.
+        data: spec of the data set.
+        frames: for the accuracy, at most so many, spread evenly; 0 leaves it out.
+        float_onnx: FP32 graph of the same weights, or None.
+        conditions: of the latency.
+        scenario_seconds: of each scenario; 0 leaves them out.
+    """
+
+    artifact: Path
+    data: str
+    frames: int
+    float_onnx: Path | None
+    conditions: Conditions
+    scenario_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 0 or not 0 <= self.scenario_seconds < 3600:
+            raise TrtLaneError(
+                f"frames is {self.frames}, scenario seconds {self.scenario_seconds}; "
+                "expected 0 or more"
+            )
+        if self.float_onnx is not None and not self.float_onnx.is_file():
+            raise TrtLaneError(f"no float ONNX {self.float_onnx}; run: make engine")
+
+
+def bench(plan: Plan, say: Callable[[str], None] = lambda line: None) -> BenchmarkReport:
+    """Measure it all; the latency first, while nothing else of ours runs."""
+    artifact = EngineArtifact.load(plan.artifact)
+    dataset = open_dataset(plan.data)
+    frames, capture_ms, _ = read_frames(dataset, LATENCY_FRAMES)
+    from_files = not plan.data.startswith("synthetic")  # rendering is no capture
+    threads = plan.conditions.threads
+    with EnvironmentReader(threads, f"{artifact.runtime} {artifact.built_with}") as reader:
+        reader.read("before")
+        own = cpu_seconds()
+        say(f"latency    {plan.conditions.starts} new processes, {len(frames)} frames …")
+        latency = measure(
+            artifact,
+            frames,
+            plan.conditions,
+            capture_ms if from_files else (),
+            lambda done: reader.read("during"),
+        )
+        reader.read("after")
+        environment = reader.environment(cpu_seconds() - own)
+    scenarios = [single_stream(latency)]
+    if plan.scenario_seconds:
+        say("scenarios  cameras, offline …")
+        scenarios = _scenarios(artifact, latency, frames, plan)
+    judged, pictures = None, []
+    if plan.frames:
+        say(f"accuracy   {min(plan.frames, len(dataset))} frames of {dataset.spec} …")
+        judged, pictures = _accuracy(artifact, dataset, plan)
+    layers = artifact.folder / LAYERS_NAME
+    sizes = {"engine": artifact.engine_path.stat().st_size}
+    if plan.float_onnx is not None:
+        sizes["float_onnx"] = plan.float_onnx.stat().st_size
+    return BenchmarkReport(
+        artifact.model,
+        _recipe(artifact),
+        artifact.target,
+        artifact.precision,
+        f"{artifact.runtime} {artifact.built_with}",
+        datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        dict(artifact.digests),
+        sizes,
+        {**plan.conditions.to_dict(), "data": dataset.spec, "latency_frames": len(frames)},
+        environment,
+        latency,
+        tuple(scenarios),
+        judged,
+        tuple(r.to_dict() for r in read_layers(layers)) if layers.is_file() else (),
+        tuple(pictures),
+    )
+
+
+def _recipe(artifact: EngineArtifact) -> str | None:
+    """Its name as the ONNX beside the engine says; None without one or for a float network."""
+    path = artifact.folder / ONNX_NAME
+    card = read_card(read_onnx(path)) if path.is_file() else None
+    return card.recipe if card else None
+
+
+def _scenarios(artifact: EngineArtifact, latency: object, frames: list, plan: Plan) -> list:
+    def opened(threads: int | None) -> LaneDetector:
+        return LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP)
+
+    workers = usable_cores() if artifact.runtime == "onnxruntime" else 1
+    return all_scenarios(
+        latency, opened, plan.conditions.threads, workers, frames, plan.scenario_seconds
+    )
+
+
+def _accuracy(artifact: EngineArtifact, dataset: Dataset, plan: Plan) -> tuple:
+    count = min(plan.frames, len(dataset))
+    indices = [i * len(dataset) // count for i in range(count)]
+    threads = plan.conditions.threads
+    detectors = {"engine": LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP)}
+    if plan.float_onnx is not None:
+        graph = FloatGraph(plan.float_onnx, artifact, threads)
+        detectors["float"] = LaneDetector(artifact, graph, Fit.CROP)
+    try:
+        judged = judge(detectors, dataset, progress(indices, count, "accuracy"))
+    finally:
+        for detector in detectors.values():
+            detector.close()
+    return judged.accuracy, worst_frames(judged, dataset)
+
+
+class FloatGraph:
+    """The float graph in the place of an engine, in the same detector."""
+
+    def __init__(self, path: Path, artifact: EngineArtifact, threads: int | None = None) -> None:
+        self._runner = GraphRunner(path, threads)
+        self._heads = [head.name for head in artifact.heads]
+        missing = set(self._heads) - set(self._runner.heads)
+        if missing:
+            raise TrtLaneError(
+                f"{path} has no output {', '.join(sorted(missing))}; expected the float graph of "
+                f"{artifact.model}; run: make engine MODEL={artifact.model}"
+            )
+
+    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Heads without the batch axis."""
+        found = self._runner(image)
+        return {name: np.asarray(found[name][0], np.float32) for name in self._heads}
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,184 @@
+"""Environment: what figures were measured on, and its state before, during and after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.device import sysfs, tegrastats
+from benchmarks.device.nvml import Nvml
+from benchmarks.device.state import DeviceState
+from benchmarks.machine import machine, versions
+
+ROOT = Path(__file__).resolve().parents[1]
+CLOCK_SHARE = 0.05  # clocks further apart are another machine, for what a figure is worth
+# What computes while a frame goes through; a workshop's other packages may change.
+PACKAGES = ("numpy", "opencv-python", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "pycuda")
+# Two figures of which one of these differs are of two devices; of the rest a difference is told.
+IDENTITY = (
+    *("cpu", "cores", "threads", "board", "gpu", "sm", "gpu_memory", "jetpack", "driver"),
+    *("runtime", "power_mode", "clocks_locked", "cpu_governor"),
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Facts of the machine and what it was like while it measured.
+
+    Attributes:
+        facts: plain words by name: cpu, board, gpu, driver, jetpack, power_mode, …
+        versions: of the packages that compute.
+        git: commit of the code, "+changes" behind it when files differed; "" outside a repository.
+        states: first "before", then "during", last "after".
+        own_cores: cores that the measurement itself kept busy, on average.
+        busy_cores: cores that all programs together kept busy meanwhile; None where unknown.
+    """
+
+    facts: dict[str, Any]
+    versions: dict[str, str]
+    git: str = ""
+    states: tuple[DeviceState, ...] = ()
+    own_cores: float | None = None
+    busy_cores: float | None = None
+
+    def to_dict(self) -> dict:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Environment:
+        """The inverse of `to_dict`."""
+        states = tuple(DeviceState(**state) for state in values["states"])
+        return cls(**{**values, "states": states})
+
+    @property
+    def other_cores(self) -> float | None:
+        """Cores that other programs kept busy while this was measured."""
+        if self.busy_cores is None or self.own_cores is None:
+            return None
+        return max(self.busy_cores - self.own_cores, 0.0)
+
+    def throttled(self) -> tuple[str, ...]:
+        """Why the device held its clocks down at some time while it measured."""
+        reasons = {reason for state in self.states[1:] for reason in state.throttle}
+        if len(self.states) > 1:
+            first, last = self.states[0].throttle_counts, self.states[-1].throttle_counts
+            reasons |= {f"{k} thermal limit" for k, n in last.items() if n > first.get(k, n)}
+        return tuple(sorted(reasons))
+
+    def energy_j(self) -> float | None:
+        """Joules that the device's counter went up by; None without one."""
+        counters = [s.energy_j for s in self.states]
+        if len(counters) < 2 or counters[0] is None or counters[-1] is None:
+            return None
+        used = counters[-1] - counters[0]
+        return used if used > 0 else None  # a counter that wrapped says nothing
+
+    def differences(self, other: Environment) -> list[str]:
+        """What makes figures of the two not comparable, in words."""
+        found = []
+        for name in IDENTITY:
+            ours, theirs = self.facts.get(name), other.facts.get(name)
+            if ours != theirs:
+                found.append(f"{name.replace('_', ' ')} is {ours or '?'} against {theirs or '?'}")
+        for name in sorted(self.versions.keys() | other.versions.keys()):
+            ours, theirs = self.versions.get(name), other.versions.get(name)
+            if ours != theirs:
+                found.append(f"{name} is {ours or 'absent'} against {theirs or 'absent'}")
+        for part in sorted(self._clocks().keys() & other._clocks().keys()):
+            ours, theirs = self._clocks()[part], other._clocks()[part]
+            if abs(ours - theirs) > CLOCK_SHARE * max(ours, theirs):
+                found.append(f"{part} clock was {ours:.0f} MHz against {theirs:.0f} MHz")
+        return found
+
+    def _clocks(self) -> dict[str, float]:
+        """Median clock of each part while it measured."""
+        during = [s.clocks_mhz for s in self.states if s.when == "during"]
+        parts = {part for clocks in during for part in clocks}
+        return {p: median(c[p] for c in during if p in c) for p in parts}
+
+
+class EnvironmentReader:
+    """Reads the environment around a measurement; a context manager, for the GPU's library."""
+
+    def __init__(self, threads: int, runtime: str) -> None:
+        self._nvml = Nvml.open()
+        self._states: list[DeviceState] = []
+        self._start = time.monotonic()
+        self._busy = sysfs.busy_seconds()
+        base = machine(threads)
+        del base["versions"]
+        self._versions = versions(PACKAGES)
+        self._facts = {**base, "runtime": runtime, **sysfs.facts(), **_power_mode()}
+        if self._nvml is not None:
+            self._facts |= self._nvml.facts()
+
+    def __enter__(self) -> EnvironmentReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._nvml is not None:
+            self._nvml.close()
+
+    def read(self, when: str) -> None:
+        """Note the state now."""
+        state = replace(sysfs.state(), when=when)
+        if self._nvml is not None:
+            state = replace(self._nvml.state(), when=when).joined(state)
+        self._states.append(state.joined(tegrastats.read()))
+
+    def environment(self, own_seconds: float) -> Environment:
+        """All that was read.
+
+        Args:
+            own_seconds: CPU time of the measuring processes since this reader was made.
+        """
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        busy, now = None, sysfs.busy_seconds()
+        if now is not None and self._busy is not None:
+            # Time that the hypervisor took is as lost as if another program had had it.
+            busy = (sum(now) - sum(self._busy)) / elapsed
+        return Environment(
+            self._facts,
+            self._versions,
+            git_commit(),
+            tuple(self._states),
+            own_seconds / elapsed,
+            busy,
+        )
+
+
+def git_commit(root: Path = ROOT) -> str:
+    """Commit of the code, with "+changes" where tracked files differ from it; "" without one."""
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    if not commit:
+        return ""
+    changed = _output(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"])
+    return commit + ("+changes" if changed else "")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _power_mode() -> dict[str, str]:
+    program = shutil.which("nvpmodel")
+    mode = sysfs.power_mode(_output([program, "-q"])) if program else None
+    return {} if mode is None else {"power_mode": mode}
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

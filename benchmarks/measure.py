@@ -1,0 +1,150 @@
+"""Measure an engine's latency: new processes until time, count and noise conditions are met."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.latency import Latency, Start, spread
+from benchmarks.stopwatch import timer_cost_ms
+from trt_lane.artifact import EngineArtifact
+from trt_lane.errors import TrtLaneError
+from trt_lane.files import read_json
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """When a measurement is long enough: all of seconds, frames and noise, or a limit.
+
+    Attributes:
+        threads: CPU threads of ONNX Runtime.
+        starts: new processes at least. They are what a comparison counts: frames of one process
+            share its memory layout and its moment, so a thousand of them are hardly more than one.
+        most_starts: at most, however noisy.
+        seconds: measured time of all starts together.
+        noise: half the 95 % interval of the mean of the starts' medians, over their median.
+        slow_down: share added to every frame; only to check that a comparison finds it.
+    """
+
+    threads: int
+    starts: int = 6
+    most_starts: int = 12
+    seconds: float = 18.0
+    noise: float = 0.02
+    slow_down: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.starts < 1 or self.most_starts < self.starts:
+            raise TrtLaneError(
+                f"threads {self.threads}, starts {self.starts} of at most {self.most_starts}; "
+                "expected 1 or more of each, and not more starts than at most"
+            )
+        if not (0 < self.seconds <= 86400 and 0 < self.noise < 10 and 0 <= self.slow_down < 10):
+            raise TrtLaneError(
+                f"seconds {self.seconds}, noise {self.noise}, slow-down {self.slow_down}; "
+                "expected above 0 (slow-down: 0 or more)"
+            )
+
+    def to_dict(self) -> dict:
+        """Plain numbers."""
+        return asdict(self)
+
+
+def measure(
+    artifact: EngineArtifact,
+    frames: Sequence[np.ndarray],
+    conditions: Conditions,
+    capture_ms: Sequence[float] = (),
+    between: Callable[[int], None] = lambda start: None,
+) -> Latency:
+    """Times of an engine in the shipped detector.
+
+    Args:
+        artifact: verified.
+        frames: BGR uint8, all of one size; gone through again and again.
+        conditions: when to stop.
+        capture_ms: what reading each frame took, for the report.
+        between: called with the number of starts done, after each.
+    """
+    if not frames:
+        raise TrtLaneError("no frame to measure on; expected 1 or more")
+    starts: list[Start] = []
+    stages: Sequence[str] = ()
+    with tempfile.TemporaryDirectory(prefix="trt_lane_bench_") as folder:
+        np.save(Path(folder) / "frames.npy", np.stack(frames))
+        while not _enough(starts, conditions):
+            stages, start = _start(artifact, Path(folder), conditions)
+            starts.append(start)
+            between(len(starts))
+    return Latency(tuple(stages), tuple(starts), timer_cost_ms(), np.asarray(capture_ms))
+
+
+def child_environment() -> dict[str, str]:
+    """For a measuring process: threads are those that it makes itself."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, "1")}
+
+
+def _enough(starts: list[Start], conditions: Conditions) -> bool:
+    if len(starts) < conditions.starts:
+        return False
+    if len(starts) >= conditions.most_starts:
+        return True
+    medians = np.array([np.median(start.ms[:, -1]) for start in starts])
+    return len(starts) < 2 or spread(medians) <= conditions.noise
+
+
+def _start(
+    artifact: EngineArtifact, folder: Path, conditions: Conditions
+) -> tuple[list[str], Start]:
+    out = folder / "start.json"
+    words = {
+        "artifact": str(artifact.folder.resolve()),
+        "frames": str(folder / "frames.npy"),
+        "out": str(out),
+        "threads": conditions.threads,
+        "seconds": conditions.seconds / conditions.starts,
+        "slow_down": conditions.slow_down,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.measure_child", json.dumps(words)],
+        cwd=ROOT,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise TrtLaneError(f"a new process cannot measure {artifact.folder}: {last}")
+    values = read_json(out)
+    return values.pop("stages"), Start(**values)
+
+
+def read_frames(dataset: object, count: int) -> tuple[list[np.ndarray], list[float], list[int]]:
+    """Frames spread over a data set, what reading each took in ms, and their indices.
+
+    Frames of another size than the first are left out: a camera has one size.
+    """
+    indices = [i * len(dataset) // count for i in range(min(count, len(dataset)))]
+    frames, times, kept = [], [], []
+    for index in indices:
+        start = time.perf_counter()
+        frame = dataset.frame(index)
+        elapsed = 1e3 * (time.perf_counter() - start)
+        if not frames or frame.shape == frames[0].shape:
+            frames.append(frame)
+            times.append(elapsed)
+            kept.append(index)
+    return frames, times, kept

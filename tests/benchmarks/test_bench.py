@@ -1,0 +1,150 @@
+"""The whole benchmark on a tiny engine: every stage, scenario and figure is really measured."""
+
+import time
+
+import numpy as np
+import onnx
+import pytest
+from tiny_artifact import make_artifact, row_anchor_pair
+
+from benchmarks.__main__ import main
+from benchmarks.bench_report import BenchmarkReport
+from benchmarks.measure import Conditions, measure
+from benchmarks.scenarios import camera, cameras, offline
+from benchmarks.stopwatch import CPU_STAGES, TimedDetector, timer_cost_ms
+from trt_lane.errors import TrtLaneError
+from trt_lane.fit import Fit
+
+FRAME = np.zeros((590, 1640, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return make_artifact(tmp_path_factory.mktemp("artifact"))
+
+
+@pytest.fixture(scope="module")
+def float_onnx(tmp_path_factory):
+    path = tmp_path_factory.mktemp("float") / "float.onnx"
+    onnx.save(row_anchor_pair().float_model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def found(artifact, float_onnx, tmp_path_factory):
+    """The command's report on two tiny starts."""
+    out = tmp_path_factory.mktemp("bench")
+    words = ["run", str(artifact.folder), "--float-onnx", str(float_onnx), "--out", str(out)]
+    data = ["--data", "synthetic:test:4:410x148", "--frames", "3", "--threads", "1"]
+    short = ["--starts", "2", "--most-starts", "2", "--seconds", "0.2"]
+    assert main([*words, *data, *short, "--scenario-seconds", "0.1"]) == 0
+    return BenchmarkReport.load(out)
+
+
+def test_report_holds_stages_of_every_start(found):
+    assert found.latency.stages == CPU_STAGES
+    assert len(found.latency.starts) == 2
+    parts = sum(found.latency.of(stage) for stage in CPU_STAGES[:-1])
+    np.testing.assert_allclose(parts, found.latency.of("total"), atol=1e-3)
+
+
+def test_report_says_what_it_was_measured_on(found, artifact):
+    assert found.model == "ufld" and found.target == "cpu" and found.recipe == "int8_minmax"
+    assert found.digests["engine"] == artifact.digests["engine"]
+    assert [s.when for s in found.environment.states] == ["before", "during", "during", "after"]
+    assert found.environment.own_cores > 0
+    assert found.layers and any(layer["macs"] for layer in found.layers)
+
+
+def test_report_has_the_accuracy_of_engine_and_float(found):
+    assert len(found.accuracy.frames) == 3
+    assert set(found.accuracy.forms) == {"engine", "float"}
+    assert found.accuracy.figures()["agreement F1"]["float"] == 1.0
+    assert len(found.pictures) == 3
+
+
+def test_report_has_every_scenario(found):
+    names = [s["scenario"] for s in found.scenarios]
+    cameras_ = [f"camera {hz} Hz" for hz in (10, 20, 30, 60)]
+    assert names == [
+        "single stream", *cameras_, "2 cameras", "4 cameras", "6 cameras", "offline",
+    ]  # fmt: skip
+
+
+def test_a_planted_slow_down_is_in_the_total_and_nowhere_else(artifact):
+    with TimedDetector.open(artifact, 1, slow_down=1.0) as slow:
+        for _ in range(20):
+            slow.detect(FRAME)
+    rows = np.array(slow.rows)
+    assert np.median(rows[:, 2] / rows[:, 3]) >= 0.5  # waiting counts as decoding
+    np.testing.assert_allclose(rows[:, :3].sum(axis=1), rows[:, 3])
+
+
+def test_starts_go_on_while_they_differ_up_to_a_limit(artifact):
+    conditions = Conditions(1, starts=2, most_starts=3, seconds=0.02, noise=1e-9)
+    assert len(measure(artifact, [FRAME], conditions).starts) == 3
+
+
+def test_detector_gives_the_same_lanes_with_a_clock_around_it(artifact):
+    from trt_lane.detector import LaneDetector
+
+    frame = np.random.default_rng(1).integers(0, 256, FRAME.shape, np.uint8)
+    with (
+        TimedDetector.open(artifact, 1) as timed,
+        LaneDetector.load(artifact.folder, threads=1, fit=Fit.CROP) as shipped,
+    ):
+        np.testing.assert_array_equal(timed.detect(frame).points, shipped.detect(frame).points)
+
+
+def test_the_clocks_cost_is_far_below_a_frame():
+    assert 0 < timer_cost_ms() < 0.05
+
+
+def test_a_camera_waits_for_its_frames_and_a_slow_detector_is_late_for_all():
+    quick = camera(lambda frame: None, [FRAME], 50, 0.2)
+    assert quick["late_share"] == 0 and quick["frames"] == 10 and quick["dropped"] == 0
+    slow = camera(lambda frame: time.sleep(0.05), [FRAME], 50, 0.2)
+    assert slow["late_share"] == 1
+    assert slow["dropped"] >= 5
+    assert slow["p50_ms"] > 50
+
+
+def test_several_cameras_take_the_time_of_all_of_them():
+    found = cameras(lambda frame: time.sleep(0.002), [FRAME], 4, 0.05)
+    assert found["p50_ms"] >= 8
+    assert found["hz"] == pytest.approx(1e3 / found["p99_ms"])
+
+
+def test_offline_adds_up_all_detectors():
+    def detect(frame):
+        time.sleep(0.005)
+
+    one = offline([detect], [FRAME], 0.1)["frames_per_s"]
+    four = offline([detect] * 4, [FRAME], 0.1)["frames_per_s"]
+    assert four > 2 * one
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--starts", "0"], "starts 0"),
+        (["--seconds", "0"], "seconds 0.0"),
+        (["--frames", "-1"], "frames is -1"),
+        (["--float-onnx", "nowhere.onnx"], "no float ONNX nowhere.onnx"),
+    ],
+)
+def test_mistakes_are_one_line(artifact, capsys, extra, message):
+    assert main(["run", str(artifact.folder), *extra]) == 2
+    line = capsys.readouterr().err
+    assert message in line and line.count("\n") == 1
+
+
+def test_a_process_that_cannot_measure_says_why(artifact, tmp_path):
+    import shutil
+    from dataclasses import replace
+
+    broken = tmp_path / "broken"
+    shutil.copytree(artifact.folder, broken)
+    (broken / "engine.onnx").write_bytes(b"damaged")
+    with pytest.raises(TrtLaneError, match="is not the file that was built"):
+        measure(replace(artifact, folder=broken), [FRAME], Conditions(1, 1, 1, 0.1))

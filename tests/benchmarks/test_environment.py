@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.device.state import DeviceState
+from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
+
+FACTS = {"cpu": "Model T", "cores": 2, "threads": 1, "runtime": "onnxruntime 1.32.0"}
+
+
+def environment(*states, **facts):
+    return Environment({**FACTS, **facts}, {"numpy": "2.4.6"}, "abc", states, 1.0, 1.2)
+
+
+def state(when, **values):
+    return DeviceState(when=when, **values)
+
+
+def test_the_same_machine_has_no_differences():
+    assert environment().differences(environment()) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (environment(cpu="Model A"), "cpu is Model T against Model A"),
+        (environment(threads=2), "threads is 1 against 2"),
+        (environment(runtime="onnxruntime 1.33.0"), "runtime is onnxruntime 1.32.0 against"),
+        (environment(power_mode="MAXN (0)"), "power mode is ? against MAXN (0)"),
+        (replace(environment(), versions={"numpy": "2.5.0"}), "numpy is 2.4.6 against 2.5.0"),
+    ],
+)
+def test_another_device_or_version_is_named(other, words):
+    (found,) = environment().differences(other)
+    assert words in found
+
+
+def test_another_clock_is_another_machine():
+    slow = environment(state("during", clocks_mhz={"gpu": 1300.0}))
+    fast = environment(state("during", clocks_mhz={"gpu": 1410.0}))
+    assert fast.differences(slow) == ["gpu clock was 1410 MHz against 1300 MHz"]
+    assert fast.differences(fast) == []
+
+
+def test_throttling_is_told_from_reasons_and_from_counters():
+    before, after = ({"core": n} for n in (7, 9))
+    held = environment(
+        state("before", throttle_counts=before),
+        state("during", throttle=("software power cap",)),
+        state("after", throttle_counts=after),
+    )
+    assert held.throttled() == ("core thermal limit", "software power cap")
+    free = environment(state("before", throttle_counts=before), state("after"))
+    assert free.throttled() == ()
+
+
+def test_energy_is_the_counters_rise_and_a_counter_that_wrapped_says_nothing():
+    rising = environment(state("before", energy_j=10.0), state("after", energy_j=14.5))
+    assert rising.energy_j() == 4.5
+    wrapped = environment(state("before", energy_j=10.0), state("after", energy_j=1.0))
+    assert wrapped.energy_j() is None
+    assert environment().energy_j() is None
+
+
+def test_json_and_back_is_equal():
+    given = environment(state("before", clocks_mhz={"cpu": 1.0}, throttle=("hot",)))
+    assert Environment.from_dict(given.to_dict()) == given
+
+
+def test_two_sources_of_a_state_are_joined_and_the_first_one_holds():
+    gpu = state("during", clocks_mhz={"gpu": 2.0}, power_w=5.0)
+    board = state("before", clocks_mhz={"gpu": 9.0, "cpu": 1.0}, power_w=7.0, load_average=0.5)
+    both = gpu.joined(board)
+    assert both.clocks_mhz == {"gpu": 2.0, "cpu": 1.0}
+    assert (both.when, both.power_w, both.load_average) == ("during", 5.0, 0.5)
+
+
+def test_the_machine_here_is_read_and_our_own_work_is_told_from_others():
+    with EnvironmentReader(1, "onnxruntime 1") as reader:
+        reader.read("before")
+        own = cpu_seconds()
+        sum(i * i for i in range(300_000))
+        reader.read("after")
+        found = reader.environment(cpu_seconds() - own)
+    assert found.facts["cpu"] and found.facts["threads"] == 1
+    assert [s.when for s in found.states] == ["before", "after"]
+    assert found.own_cores > 0
+    assert found.other_cores >= 0
+    assert found.versions["numpy"]
