@@ -41,9 +41,9 @@ def culane_case(tmp_path):
     return tmp_path
 
 
-def culane_words(root: Path) -> list[str]:
+def culane_words(root: Path, metric: str = "culane") -> list[str]:
     words = ["--pred", root / "pred", "--anno", root / "anno", "--list", root / "list.txt"]
-    return ["score", "culane", *map(str, words)]
+    return ["score", metric, *map(str, words)]
 
 
 @pytest.mark.parametrize(("iou", "jobs"), [("0.3", 1), ("0.5", 2), ("0.75", 1)])
@@ -64,6 +64,20 @@ def test_score_tusimple_gives_the_official_figures(shared, capsys):
     official = json.loads((root / "expected.json").read_text())["official"]
     expected = {e["name"].lower(): e["value"] for e in official}
     assert {k: result[k] for k in expected} == pytest.approx(expected, abs=1e-12)
+
+
+def test_score_curvelanes_draws_on_its_small_picture(culane_case, capsys):
+    words = [*culane_words(culane_case, "curvelanes"), "--size", "1640x590", "--json"]
+    assert main(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["metric"], result["tp"], result["fp"], result["fn"]) == ("curvelanes", 1, 1, 1)
+    # 14 px aside, lanes of 30 px have 16 of 44 in common; on 224x224 it is one pixel of 5.
+    (culane_case / "pred/a.lines.txt").write_text("414 580 434 480 454 380 474 300\n")
+    found = {}
+    for metric in ("culane", "curvelanes"):
+        assert main([*culane_words(culane_case, metric), "--size", "1640x590", "--json"]) == 0
+        found[metric] = json.loads(capsys.readouterr().out)["tp"]
+    assert found == {"culane": 0, "curvelanes": 1}
 
 
 def test_table_holds_the_same_figures(culane_case, capsys):

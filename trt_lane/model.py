@@ -26,10 +26,36 @@ class Activation(str, Enum):
 
 
 class Metric(str, Enum):
-    """The official score of the data set that a model was trained for."""
+    """The official score of the data set that a model was trained for.
+
+    Data sets of this project are CULane's or TuSimple's and scored as such, whatever the model was
+    trained for.
+    """
 
     CULANE = "culane"
     TUSIMPLE = "tusimple"
+    CURVELANES = "curvelanes"
+    LLAMAS = "llamas"
+    BDD100K = "bdd100k"
+
+    @property
+    def rule(self) -> str:
+        """What it counts, and whether `trt-lane score` does."""
+        return _RULES[self]
+
+
+_RULES = {
+    Metric.CULANE: "F1 of lanes drawn 30 px wide on 1640x590 px, found above IoU .5; "
+    "trt-lane score culane gives the official counts",
+    Metric.TUSIMPLE: "accuracy of points at fixed rows, FP and FN; trt-lane score tusimple gives "
+    "lane.py's figures",
+    Metric.CURVELANES: "F1 of lanes drawn 5 px wide on 224x224 px, found above IoU .5; "
+    "trt-lane score curvelanes gives the official counts",
+    Metric.LLAMAS: "CULane's F1 at 1276x717 px, predictions along another spline and annotations "
+    "row by row; not computed here: trt-lane score culane --size 1276x717 only comes near",
+    Metric.BDD100K: "IoU and accuracy of lane pixels against drawn masks, no score of lanes; not "
+    "computed here",
+}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from exported import assert_export_agrees, assert_heads_described, assert_trace_
 from filled import filled
 from rule import load_case
 
-from trt_lane.model import get_model, list_families, list_models
+from trt_lane.model import Metric, get_model, list_families, list_models
 
 NAMES = list_models()
 # One of each family: its demo, else its variant on the smallest trunk.
@@ -65,6 +65,14 @@ def test_export_agrees(name):
 def test_demo_fits_in_twelve_megabytes_of_half_floats(name):
     with torch.device("meta"):
         assert 2 * sum(p.numel() for p in get_model(name).network().parameters()) < 12e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_metric_is_that_of_the_data_set_in_the_name(name):
+    data = name.replace(".", "_").rpartition("_")[2] if "." in name else Metric.CULANE.value
+    metric = get_model(name).metric
+    assert metric.value == data
+    assert metric.rule
 
 
 @pytest.mark.parametrize("name", NAMES)

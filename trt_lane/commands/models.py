@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     print(_line(TITLES, widths))
     for row in rows:
         print(_line(_cells(row), widths), flush=True)
+    for metric in sorted({model.metric for model in models}):
+        print(f"{metric.value}: {metric.rule}")
     return 0
 
 
@@ -58,6 +60,7 @@ def _known(model: LaneModel) -> dict:
         "family": model.family,
         "input_hw": list(model.image.input_hw),
         "metric": model.metric.value,
+        "metric_rule": model.metric.rule,
         "official_score": model.origin.official_score,
         "checkpoint": "bundled" if model.demo else model.origin.checkpoint,
         "licence": model.origin.licence,

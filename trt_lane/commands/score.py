@@ -8,58 +8,74 @@ import re
 from pathlib import Path
 
 NAME = "score"
-HELP = "score prediction files exactly as the official CULane and TuSimple programs do"
+HELP = "score prediction files exactly as the official CULane, CurveLanes and TuSimple programs do"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Define `score culane` and `score tusimple`."""
+    """Define `score culane`, `score curvelanes` and `score tusimple`."""
     metrics = parser.add_subparsers(dest="metric", metavar="METRIC", required=True)
     culane = metrics.add_parser("culane", help="F1 of drawn lanes", description=_CULANE)
-    culane.add_argument("--pred", type=Path, required=True, help="folder of predicted .lines.txt")
-    culane.add_argument("--anno", type=Path, required=True, help="folder of annotated .lines.txt")
-    culane.add_argument("--list", type=Path, required=True, help="image names, one per line")
-    culane.add_argument("--iou", type=_share, default=0.5, help="threshold (default 0.5)")
     culane.add_argument("--width", type=_positive, default=30, help="of lanes in px (default 30)")
-    culane.add_argument(
-        "--size", type=_size, default=(590, 1640), metavar="WxH", help="frame (default 1640x590)"
+    curvelanes = metrics.add_parser(
+        "curvelanes", help="F1 of lanes drawn on 224x224 px", description=_CURVELANES
     )
-    culane.add_argument(
-        "--categories", type=Path, help="folder of lists (CULane's list/test_split): a row for each"
-    )
-    culane.add_argument(
-        "--jobs", type=_positive, help="processes (default: one per core for long lists)"
-    )
+    curvelanes.set_defaults(width=5)
+    for drawn, (height, width) in ((culane, (590, 1640)), (curvelanes, (1440, 2560))):
+        drawn.add_argument(
+            "--pred", type=Path, required=True, help="folder of predicted .lines.txt"
+        )
+        drawn.add_argument(
+            "--anno", type=Path, required=True, help="folder of annotated .lines.txt"
+        )
+        drawn.add_argument("--list", type=Path, required=True, help="image names, one per line")
+        drawn.add_argument("--iou", type=_share, default=0.5, help="threshold (default 0.5)")
+        drawn.add_argument(
+            "--size", type=_size, default=(height, width), metavar="WxH",
+            help=f"frame (default {width}x{height})",
+        )  # fmt: skip
+        drawn.add_argument(
+            "--categories", type=Path, help="folder of lists (CULane's list/test_split): a row each"
+        )
+        drawn.add_argument(
+            "--jobs", type=_positive, help="processes (default: one per core for long lists)"
+        )
     tusimple = metrics.add_parser(
         "tusimple", help="accuracy, FP and FN", description="Score a file of TuSimple predictions."
     )
     tusimple.add_argument("--pred", type=Path, required=True, help="predictions, JSON lines")
     tusimple.add_argument("--label", type=Path, required=True, help="labels, JSON lines")
-    for metric in (culane, tusimple):
+    for metric in (culane, curvelanes, tusimple):
         metric.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-_CULANE = (
+_FILES = (
     "Score .lines.txt files against annotated ones. A missing prediction or annotation file means "
     "an image without lanes, as officially."
+)
+_CULANE = f"{_FILES} Lanes are drawn on the frame."
+_CURVELANES = (
+    f"{_FILES} Lanes are drawn 5 px wide on a picture of 224x224 px; --size is that of the frames, "
+    "all of one size: score lists of other sizes apart and add up TP, FP and FN."
 )
 
 
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
-    result, table = _culane(args) if args.metric == "culane" else _tusimple(args)
+    result, table = _tusimple(args) if args.metric == "tusimple" else _drawn(args)
     print(json.dumps(result, indent=2) if args.json else table)
     return 0
 
 
-def _culane(args: argparse.Namespace) -> tuple[dict, str]:
+def _drawn(args: argparse.Namespace) -> tuple[dict, str]:
     from trt_lane.metrics.culane_files import score_files
     from trt_lane.metrics.report import category_to_dict, counts_to_dict
+    from trt_lane.model import Metric
 
-    scored = score_files(
-        args.pred, args.anno, args.list, args.iou, args.size, args.width, args.categories, args.jobs
-    )
+    drawing = (args.iou, args.size, args.width)
+    files = (args.pred, args.anno, args.list)
+    scored = score_files(*files, *drawing, args.categories, args.jobs, Metric(args.metric))
     result = {
-        "metric": "culane",
+        "metric": args.metric,
         "images": scored.images,
         "images_without_prediction": scored.without_prediction,
         "iou": args.iou,

@@ -1,10 +1,10 @@
-"""CULane's F1 of folders of `.lines.txt` files, in parallel for long lists."""
+"""F1 of folders of `.lines.txt` files, CULane's or CurveLanes', in parallel for long lists."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,11 +13,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from trt_lane.datasets.culane import read_categories, read_list
 from trt_lane.datasets.culane_lines import lines_name, read_lines
 from trt_lane.errors import TrtLaneError
-from trt_lane.metrics.culane import FRAME_HW, IOU, WIDTH_PX, CulaneCounts, score_image
+from trt_lane.metrics import culane, curvelanes
+from trt_lane.metrics.culane import FRAME_HW, IOU, WIDTH_PX, CulaneCounts
+from trt_lane.model import Metric
 from trt_lane.progress import progress
 
 # Starting workers takes about as long as scoring this many images.
@@ -44,6 +47,7 @@ def score_files(
     width_px: int = WIDTH_PX,
     category_folder: Path | None = None,
     jobs: int | None = None,
+    metric: Metric = Metric.CULANE,
 ) -> FilesScore:
     """Score every image of the list; draws a progress bar where stderr is a terminal.
 
@@ -52,10 +56,11 @@ def score_files(
         anno_folder: likewise.
         list_file: image names relative to both folders.
         iou: the threshold.
-        frame_hw: size at which lanes are drawn.
-        width_px: width at which lanes are drawn.
+        frame_hw: size of the frames; CULane draws lanes at it.
+        width_px: width at which CULane draws lanes; CurveLanes' is fixed.
         category_folder: lists named after categories, as CULane's list/test_split.
         jobs: processes; None for one per core on long lists and one on short ones.
+        metric: CULane's or CurveLanes'.
 
     Raises:
         TrtLaneError: a folder or list is missing, a whole folder holds none of the files, or a file
@@ -74,7 +79,10 @@ def score_files(
                 f"{category_folder} has no list (*.txt) with an image of {list_file}; "
                 "expected CULane's list/test_split"
             )
-    task = partial(_score_one, pred_folder, anno_folder, frame_hw, width_px, iou)
+    scorer = partial(_culane, frame_hw=frame_hw, width_px=width_px, iou=iou)
+    if metric is Metric.CURVELANES:
+        scorer = partial(curvelanes.score_image, frame_hw=frame_hw, threshold=iou)
+    task = partial(_score_one, pred_folder, anno_folder, scorer)
     total, categories = CulaneCounts(), dict.fromkeys(category_of.values(), CulaneCounts())
     with ExitStack() as stack:
         counted = _map(task, names, jobs, stack)
@@ -102,19 +110,27 @@ def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
 
 
-def _score_one(
-    pred_folder: Path,
-    anno_folder: Path,
+def _culane(
+    pred: list[np.ndarray],
+    anno: list[np.ndarray],
     frame_hw: tuple[int, int],
     width_px: int,
     iou: float,
+) -> CulaneCounts:
+    return culane.score_image(pred, anno, frame_hw, width_px, (iou,))[0]
+
+
+def _score_one(
+    pred_folder: Path,
+    anno_folder: Path,
+    scorer: Callable[[list[np.ndarray], list[np.ndarray]], CulaneCounts],
     name: str,
 ) -> CulaneCounts:
     lanes = [
         read_lines(path) if path.exists() else []
         for path in (folder / lines_name(name) for folder in (pred_folder, anno_folder))
     ]
-    return score_image(*lanes, frame_hw, width_px, (iou,))[0]
+    return scorer(*lanes)
 
 
 def _check_folder(folder: Path, names: list[str], what: str) -> int:

@@ -19,23 +19,26 @@ def spline_points(lane: np.ndarray) -> np.ndarray:
     """
     lane = np.asarray(lane, np.float32)
     # float32 until here: the official code subtracts floats and only then goes on in double.
-    steps = np.diff(lane, axis=0).astype(np.float64)  # (P-1, 2)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        chord = np.sqrt(steps[:, 0] ** 2 + steps[:, 1] ** 2)[:, None]  # (P-1, 1)
-        slope = steps / chord
-        bend = _second_derivatives(chord, slope)
-        linear = slope - (2 * chord * bend[:-1] + chord * bend[1:]) / 6
-        square = bend[:-1] / 2
-        cube = (bend[1:] - bend[:-1]) / (6 * chord)
+        chord, linear, square, cube = (part[:, None] for part in segments(lane))
         t = (chord / POINTS_PER_SEGMENT) * np.arange(POINTS_PER_SEGMENT)  # (P-1, 50)
         t = t[:, :, None]
-        curve = (
-            lane[:-1, None].astype(np.float64)
-            + linear[:, None] * t
-            + square[:, None] * t**2
-            + cube[:, None] * t**3
-        )
+        curve = lane[:-1, None].astype(np.float64) + linear * t + square * t**2 + cube * t**3
         return np.concatenate([curve.reshape(-1, 2).astype(np.float32), lane[-1:]])
+
+
+def segments(lane: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The cubic between every two points of a lane (P, 2), P >= 2; straight where P is 2.
+
+    Returns:
+        Chord lengths (P - 1,) and coefficients (P - 1, 2) of t, t^2 and t^3, t from 0 to the chord.
+    """
+    steps = np.diff(lane, axis=0).astype(np.float64)  # (P-1, 2)
+    chord = np.sqrt(steps[:, 0] ** 2 + steps[:, 1] ** 2)[:, None]  # (P-1, 1)
+    slope = steps / chord
+    bend = _second_derivatives(chord, slope)
+    linear = slope - (2 * chord * bend[:-1] + chord * bend[1:]) / 6
+    return chord[:, 0], linear, bend[:-1] / 2, (bend[1:] - bend[:-1]) / (6 * chord)
 
 
 def _second_derivatives(chord: np.ndarray, slope: np.ndarray) -> np.ndarray:

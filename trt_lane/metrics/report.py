@@ -95,6 +95,8 @@ def score_labels(
     metric: Metric, labels: Sequence[Label], predictions: Sequence[LaneSet]
 ) -> DatasetScore:
     """Score predictions against labels in the same order; unlabelled frames are left out."""
+    if metric not in (Metric.CULANE, Metric.TUSIMPLE):
+        raise ValueError(f"no data set here is scored by {metric.value}: {metric.rule}")
     labelled = [(lb, p) for lb, p in zip(labels, predictions, strict=True) if lb.lanes is not None]
     if metric is Metric.TUSIMPLE:
         scores = tuple(_score_tusimple(label, pred) for label, pred in labelled)

@@ -32,7 +32,7 @@ class DataSet:
         lanes: lanes L of a segmentation head.
         max_lanes: lanes that are kept.
         gap_px, points, first_gap, lift_px: rows of the answer, see Segmentation.
-        metric: LLAMAS counts lanes by their IoU as CULane does, so its score here is CULane's.
+        metric: its official score.
         score: what its figures are called.
     """
 
@@ -77,7 +77,7 @@ TUSIMPLE = DataSet(
     "tusimple", (720, 1280), (360, 640), 6, 5, 10, 56, 1, 0, Metric.TUSIMPLE, "TuSimple accuracy"
 )
 LLAMAS = DataSet(
-    "llamas", (717, 1276), (360, 640), 4, 4, 1, 417, 0, 1, Metric.CULANE, "LLAMAS validation F1"
+    "llamas", (717, 1276), (360, 640), 4, 4, 1, 417, 0, 1, Metric.LLAMAS, "LLAMAS validation F1"
 )
 DATA_SETS = {d.name: d for d in (CULANE, TUSIMPLE, LLAMAS)}
 

@@ -94,11 +94,11 @@ def _image(frame_hw: tuple[int, int], crop_top: int) -> ImageSpec:
     )
 
 
-# Image, metric and lanes of the configurations; LLAMAS' own score is CULane's.
+# Image, metric and lanes of the configurations.
 DATA_SETS = {
     "culane": (_image((590, 1640), 270), Metric.CULANE, 4),
     "tusimple": (_image((720, 1280), 160), Metric.TUSIMPLE, 5),
-    "llamas": (_image((717, 1276), 300), Metric.CULANE, 4),
+    "llamas": (_image((717, 1276), 300), Metric.LLAMAS, 4),
 }
 
 

@@ -227,7 +227,7 @@ def _model(size: str, data: str, score: str) -> LaneModel:
         heads=_heads(decoder),
         decoder=decoder,
         network=partial(CondLaneNet, SIZES[size], decoder, attention),
-        metric=Metric.TUSIMPLE if data == "tusimple" else Metric.CULANE,
+        metric=Metric(data),
         origin=Origin(
             "https://github.com/aliyun/conditional-lane-detection",
             "Apache-2.0",

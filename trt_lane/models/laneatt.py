@@ -136,7 +136,7 @@ def _image(frame_hw: tuple[int, int]) -> ImageSpec:
 
 
 CULANE, TUSIMPLE, LLAMAS = _image((590, 1640)), _image((720, 1280)), _image((717, 1276))
-# Image, decoder with the test_parameters of cfgs/, metric, epochs. LLAMAS' own score is CULane's.
+# Image, decoder with the test_parameters of cfgs/, metric, epochs.
 DATA_SETS = {
     "culane": (CULANE, _decoder(CULANE), Metric.CULANE, 15),
     "tusimple": (
@@ -145,7 +145,7 @@ DATA_SETS = {
         Metric.TUSIMPLE,
         100,
     ),
-    "llamas": (LLAMAS, _decoder(LLAMAS), Metric.CULANE, 15),
+    "llamas": (LLAMAS, _decoder(LLAMAS), Metric.LLAMAS, 15),
 }
 
 

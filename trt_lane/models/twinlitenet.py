@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trt_lane.decoders.lane_mask import LaneMask
 from trt_lane.image import ImageSpec
-from trt_lane.model import Activation, Confidence, Head, LaneModel, Origin
+from trt_lane.model import Activation, Confidence, Head, LaneModel, Metric, Origin
 
 BATCH_NORM_EPS = 1e-3
 STRIDE = 8  # of the encoder
@@ -248,7 +248,6 @@ FOREGROUND = Confidence(
     "lane", Activation.SOFTMAX, axis=0, classes=(1,), threshold=DECODER.threshold
 )
 
-# No metric of BDD100K's lanes is a metric of lane lines: its annotations are masks.
 MODELS = (
     LaneModel(
         name="twinlitenet.bdd100k",
@@ -259,6 +258,7 @@ MODELS = (
         ),
         decoder=DECODER,
         network=partial(TwinLiteNet, IMAGE.input_hw),
+        metric=Metric.BDD100K,
         origin=Origin(
             "https://github.com/chequanghuy/TwinLiteNet",
             "MIT",

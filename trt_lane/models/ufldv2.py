@@ -198,12 +198,12 @@ def _curvelanes_decoder(columns: int) -> RowColumnAnchor:
     )
 
 
-# CurveLanes' own score is CULane's with 5 px lines on frames scaled to 224x224; its r18 and r34
-# differ in their number of column anchors (configs/curvelanes_res18.py, curvelanes_res34.py).
+# CurveLanes' r18 and r34 differ in their number of column anchors (configs/curvelanes_res18.py,
+# curvelanes_res34.py).
 _DATA_SETS = {
     "culane": (CULANE_IMAGE, partial(UFLDv2, norm=True), Metric.CULANE),
     "tusimple": (TUSIMPLE_IMAGE, partial(UFLDv2, norm=False), Metric.TUSIMPLE),
-    "curvelanes": (CURVELANES_IMAGE, UFLDv2PerLane, Metric.CULANE),
+    "curvelanes": (CURVELANES_IMAGE, UFLDv2PerLane, Metric.CURVELANES),
 }
 
 
