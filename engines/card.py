@@ -15,6 +15,7 @@ from trt_lane.artifact import HeadShape
 from trt_lane.decoders import decoder_from_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.image import ImageSpec
+from trt_lane.plugin_library import LANE_OUTPUTS
 
 KEY = "trt_lane"  # of the metadata entry, as engines.export writes it
 
@@ -94,7 +95,7 @@ def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:
 def check_outputs(onnx_model: onnx.ModelProto, card: ModelCard) -> None:
     """Refuse a graph whose inputs and outputs are not the model's."""
     inputs = {i.name: _shape(i) for i in onnx_model.graph.input}
-    outputs = {o.name: _shape(o) for o in onnx_model.graph.output}
+    outputs = {o.name: _shape(o) for o in onnx_model.graph.output if o.name not in LANE_OUTPUTS}
     image = (1, 3, *card.image.input_hw)
     heads = {h.name: (1, *h.shape) for h in card.heads}
     if list(inputs.values()) != [image] or outputs != heads:

@@ -6,7 +6,7 @@ builds the plugins with a bare Python.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -58,6 +58,28 @@ class PluginField:
         elif not (0 <= self.count[0] <= self.count[1] and self.minimum <= self.maximum):
             raise ValueError(f"{self.name}: count {self.count}, min and max must be in order")
 
+    def takes(self, value: Any) -> bool:
+        """Whether the plugin takes a value: a number or a sequence of them, or a text."""
+        if self.type is FieldType.TEXT:
+            return value in self.choices
+        numbers = value if isinstance(value, (tuple, list)) else (value,)
+        return self.count[0] <= len(numbers) <= self.count[1] and all(
+            isinstance(n, (int, float))
+            and self.minimum <= n <= self.maximum
+            and (self.type is FieldType.FLOAT or n == int(n))
+            for n in numbers
+        )
+
+    @property
+    def expected(self) -> str:
+        """In words, what the plugin takes."""
+        if self.type is FieldType.TEXT:
+            return f"one of {', '.join(self.choices)}"
+        least, most = self.count
+        many = "" if most == 1 else f"{least} " if least == most else f"{least} to {most} "
+        whole = "whole numbers" if self.type is FieldType.INT else "numbers"
+        return f"{many}{whole} from {self.minimum:g} to {self.maximum:g}"
+
 
 @dataclass(frozen=True)
 class PluginDescription:
@@ -80,6 +102,24 @@ class PluginDescription:
     heads: dict[str, str]
     fields: dict[str, PluginField]
     kind: str = "decoder"
+
+    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values themselves, when the plugin takes them.
+
+        Raises:
+            TrtLaneError: an unknown or missing field, or a value out of its range.
+        """
+        for name in values.keys() - self.fields.keys():
+            raise TrtLaneError(f"{self.name}: no field {name!r}; fields: {', '.join(self.fields)}")
+        for name, field in self.fields.items():
+            if name not in values and field.default is None:
+                raise TrtLaneError(f"{self.name}: {name} is missing ({field.help})")
+            if name in values and not field.takes(values[name]):
+                raise TrtLaneError(
+                    f"{self.name}: {name} is {values[name]!r}; expected {field.expected} "
+                    f"({field.help})"
+                )
+        return dict(values)
 
 
 def read_plugins(

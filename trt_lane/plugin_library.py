@@ -26,6 +26,8 @@ VARIABLE = "TRT_LANE_PLUGINS"
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "plugins"
 MAX_RANK = 8
 
+# Names of the plugins' outputs in an ONNX and an engine.
+LANE_OUTPUTS = ("lane_points", "lane_scores", "lane_count")
 # Bits of LaneOutputs.count[:, 1], as in plugins/common/decoder.h.
 LANES_DROPPED, POINTS_DROPPED, CANDIDATES_DROPPED = 1, 2, 4
 
