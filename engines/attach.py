@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from engines.card import read_card, read_onnx
-from engines.target import BuilderKind, Target
+from engines.card import read_card
+from engines.target import Target
+from trt_lane.building.recipe import BuilderKind
 from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.plugin_fields import FOLDER, FieldType, PluginDescription, read_plugins
@@ -71,36 +72,29 @@ def detach(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def prepared(
-    onnx_path: Path, target: Target, plugin_library: Path | None, folder: Path
-) -> tuple[Path, str]:
-    """The ONNX that a target's builder gets, and in words what was done to it, "" for nothing.
+    model: onnx.ModelProto, target: Target, plugin_library: Path | None
+) -> tuple[onnx.ModelProto, str]:
+    """What a target's builder gets of a model, and in words what was done to it, "" for nothing.
 
     TensorRT gets the decoder's plugin when its library is given and there is a plugin for the
     decoder. TensorRT-RTX ends its process on a node that it does not know, and ONNX Runtime has
     none of ours, so there the node is left out, and the decoder follows behind the engine.
 
     Args:
-        onnx_path: of the model.
+        model: with or without the plugin.
         target: what it is built for.
         plugin_library: libtrt_lane_plugins.so, or None.
-        folder: where a changed ONNX is written.
     """
-    model = read_onnx(onnx_path)
     nodes = plugin_nodes(model)
     if target.builder is not BuilderKind.TENSORRT:
         if not nodes:
-            return onnx_path, ""
-        changed = detach(model)
-        note = f"left out: {nodes[0].op_type}, which {target.builder.value} does not know"
-    else:
-        card = read_card(model)
-        if plugin_library is None or nodes or card is None or not _has_plugin(card.decoder["name"]):
-            return onnx_path, ""
-        changed = attach(model)
-        note = f"attached: {card.decoder['name']} as a plugin behind the heads"
-    path = folder / f"with_decoder.{onnx_path.name}"
-    path.write_bytes(changed.SerializeToString(deterministic=True))
-    return path, note
+            return model, ""
+        left_out = f"{nodes[0].op_type} is left out: {target.builder.value} has no such plugin"
+        return detach(model), left_out
+    card = read_card(model)
+    if plugin_library is None or nodes or card is None or not _has_plugin(card.decoder["name"]):
+        return model, ""
+    return attach(model), f"{card.decoder['name']} is attached behind the heads as a plugin"
 
 
 def plugin_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 
+from engines.attach import prepared
 from engines.card import read_onnx
 from engines.inspect import (
     optimised_by_onnxruntime,
@@ -79,18 +80,19 @@ def build(
         TrtLaneError: the target cannot be built here, or the builder refused the graph or died.
     """
     start = time.monotonic()
-    model = read_onnx(onnx_path)
     _check_machine(target, onnx_path)
+    model, prepared_note = prepared(read_onnx(onnx_path), target, plugin_library)
     _check_operators(model, target, plugin_library)
     out_dir.mkdir(parents=True, exist_ok=True)
     log = out_dir / LOG_NAME
-    notes: tuple[str, ...] = ()
+    notes = (prepared_note,) if prepared_note else ()
     if target.builder is BuilderKind.ONNXRUNTIME:
-        engine, table, version, notes = _build_cpu(model, target, out_dir, maxima or {})
+        engine, table, version, lowered = _build_cpu(model, target, out_dir, maxima or {})
+        notes += lowered
         cuda, capabilities = "", ()
     else:
         engine, table, done = _build_tensorrt(
-            model, onnx_path, target, out_dir, plugin_library, timing_cache, progress
+            model, target, out_dir, plugin_library, timing_cache, progress
         )
         version, cuda = done["version"], done["cuda"]
         capabilities = tuple(done["compute_capabilities"])
@@ -197,7 +199,6 @@ def _build_cpu(
 
 def _build_tensorrt(
     model: onnx.ModelProto,
-    onnx_path: Path,
     target: Target,
     out_dir: Path,
     plugin_library: Path | None,
@@ -206,9 +207,10 @@ def _build_tensorrt(
 ) -> tuple[Path, list[LayerRecord], dict]:
     log = out_dir / LOG_NAME
     with tempfile.TemporaryDirectory(prefix=".build.", dir=out_dir) as folder:
-        draft = Path(folder) / "engine"
+        draft, source = Path(folder) / "engine", Path(folder) / "model.onnx"
+        source.write_bytes(model.SerializeToString(deterministic=True))
         job = {
-            "onnx": str(onnx_path.resolve()),
+            "onnx": str(source.resolve()),
             "recipe": target.recipe.to_dict(),
             "engine": str(draft.resolve()),
             "inspector": str((Path(folder) / "inspector.json").resolve()),

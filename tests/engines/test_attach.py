@@ -11,6 +11,7 @@ from tiny_artifact import DECODER, row_anchor_pair
 
 from engines.__main__ import main
 from engines.attach import DOMAIN, attach, detach, plugin_nodes, prepared
+from engines.build import build
 from engines.card import KEY, check_outputs, read_card
 from engines.target import load_target
 from trt_lane.decoders import decoder_from_dict, decoder_to_dict
@@ -126,24 +127,27 @@ def test_heads_of_two_types_are_read_as_float(model):
 )
 def test_only_tensorrt_gets_the_node(model, tmp_path, target, given, node):
     library = tmp_path / "libtrt_lane_plugins.so" if given else None
-    bare, attached = tmp_path / "bare.onnx", tmp_path / "attached.onnx"
-    onnx.save(model, bare)
-    onnx.save(attach(model), attached)
-    path, note = prepared(bare, load_target(target), library, tmp_path)
-    assert bool(plugin_nodes(onnx.load(path))) is node
-    assert (path == bare) == (note == "") == (not node)
-    path, note = prepared(attached, load_target(target), library, tmp_path)
-    assert bool(plugin_nodes(onnx.load(path))) is (target == "local")
-    assert ("left out: row_anchor" in note) is (target != "local")
+    found, note = prepared(model, load_target(target), library)
+    assert bool(plugin_nodes(found)) is node
+    assert (found is model) == (note == "") == (not node)
+    found, note = prepared(attach(model), load_target(target), library)
+    assert bool(plugin_nodes(found)) is (target == "local")
+    assert ("row_anchor is left out" in note) is (target != "local")
 
 
 def test_a_model_without_a_card_is_built_as_it_is(model, tmp_path):
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.metadata_props[:]
-    onnx.save(bare, tmp_path / "m.onnx")
-    library = tmp_path / "libtrt_lane_plugins.so"
-    assert prepared(tmp_path / "m.onnx", load_target("local"), library, tmp_path)[1] == ""
+    assert prepared(bare, load_target("local"), tmp_path / "library.so") == (bare, "")
+
+
+def test_an_engine_for_the_cpu_leaves_the_node_out_and_says_so(model, tmp_path):
+    path = tmp_path / "attached.onnx"
+    onnx.save(attach(model), path)
+    result = build(path, load_target("cpu"), tmp_path / "out")
+    assert "row_anchor is left out: onnxruntime has no such plugin" in result.notes
+    assert [o.name for o in onnx.load(result.engine).graph.output] == ["logits"]
 
 
 def test_the_command_says_what_it_attached(model, tmp_path, capsys):

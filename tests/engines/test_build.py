@@ -107,7 +107,7 @@ def test_what_the_parser_refuses_is_an_error_with_its_reason(tmp_path, monkeypat
         build(saved(tmp_path, model), load_target("rtx"), tmp_path)
 
 
-@pytest.mark.parametrize("domain", ["", "trt_lane"])
+@pytest.mark.parametrize("domain", ["", "another"])
 def test_a_plugin_node_is_refused_before_the_builder_sees_it(tmp_path, domain):
     model = pair(resnet, dtype=np.float16).qdq
     model.graph.node.append(
