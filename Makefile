@@ -16,6 +16,9 @@ RECIPE ?= int8_selective_focus
 TARGET ?= auto
 DATA ?= synthetic
 WEIGHTS ?=
+SIGN ?=
+BUDGET_MS ?=
+PLUGINS_LIBRARY ?=
 FRAMES ?= 300
 BUDGET ?= 0.3
 BUDGET_FRAMES ?= 150
@@ -46,7 +49,7 @@ one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes)
 whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
 ifneq ($(filter engine calibrate export build verify sensitivity bench stamps,$(GOALS)),)
-  $(foreach name,MODEL RECIPE TARGET DATA BUILD $(if $(WEIGHTS),WEIGHTS),$(if $(call one_word,$(name)),,\
+  $(foreach name,MODEL RECIPE TARGET DATA BUILD $(foreach v,WEIGHTS SIGN BUDGET_MS PLUGINS_LIBRARY,$(if $($(v)),$(v))),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
   $(foreach name,FRAMES BUDGET_FRAMES BUDGET_MINUTES,$(if $(call whole_number,$(name)),,\
@@ -113,7 +116,10 @@ REFERENCE := $(RECIPE_DIR)/reference.npz
 FLOAT_ONNX := $(MODEL_DIR)/float.onnx
 INT8_ONNX := $(TARGET_DIR)/model.onnx
 ARTIFACT := $(TARGET_DIR)/artifact.json
+BUNDLE := $(TARGET_DIR)/$(MODEL)-$(RECIPE)-$(GOAL_TARGET).tar
 SUMMARY := $(TARGET_DIR)/summary.json
+# A CPU runs what the workstation builds; every other device builds of the bundle itself.
+CPU_ENGINE := $(if $(filter cpu,$(GOAL_TARGET)),$(ARTIFACT))
 
 NETWORK_CODE := trt_lane/models/$(FAMILY).py $(wildcard trt_lane/models/_*.py) trt_lane/model.py trt_lane/image.py
 CALIBRATION_CODE := $(wildcard calibrators/*.py) trt_lane/scales.py
@@ -122,7 +128,7 @@ EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
 BUILD_CODE := $(addprefix engines/,build.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py))) \
 	$(wildcard trt_lane/building/*.py)
 
-.PHONY: help setup engine calibrate export build verify sensitivity models test test-all lint weights pictures clean stamps
+.PHONY: help setup engine calibrate export build bundle verify sensitivity models test test-all lint weights pictures clean stamps
 .PHONY: plugins plugins-host plugins-resources
 .DEFAULT_GOAL := help
 
@@ -173,6 +179,15 @@ export: $(VENV)/installed ## only as far as the linted Q/DQ ONNX
 build: $(VENV)/installed ## only as far as the engine
 	@$(MAKE) stamps
 	@$(MAKE) $(ARTIFACT)
+
+bundle: $(VENV)/installed ## one archive for `trt-lane install` on a device; SIGN=KEY, BUDGET_MS=40, PLUGINS_LIBRARY=FILE
+	@$(MAKE) stamps
+	@$(MAKE) $(INT8_ONNX) $(FLOAT_ONNX) $(CPU_ENGINE)
+	@echo "==> bundle     $(BUNDLE)"
+	@$(PY) -m engines bundle $(INT8_ONNX) --float-onnx $(FLOAT_ONNX) --scales $(SCALES) \
+		--target $(GOAL_TARGET) --data '$(TEST_DATA)' --plugin-sources plugins --out $(BUNDLE) \
+		$(if $(CPU_ENGINE),--engine $(TARGET_DIR)/engine.onnx) $(if $(PLUGINS_LIBRARY),--plugins '$(PLUGINS_LIBRARY)') \
+		$(if $(BUDGET_MS),--budget-ms '$(BUDGET_MS)') $(if $(SIGN),--sign '$(SIGN)')
 
 sensitivity: $(VENV)/installed ## why did INT8 lose my lanes? report, table and picture by head, layer and place
 	@$(MAKE) stamps

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tiny_artifact import make_artifact
 
-from trt_lane.artifact import SIDECAR, EngineArtifact, _sidecar_bytes, version_numbers
+from trt_lane.artifact import SIDECAR, EngineArtifact, version_numbers
 from trt_lane.errors import TrtLaneError
+from trt_lane.sealed_json import seal
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def artifact(original, tmp_path):
 def rewrite(artifact, **changes):
     """A sidecar with other values and a digest that agrees: what a wrong writer would make."""
     values = {**artifact.to_dict(), **changes}
-    (artifact.folder / SIDECAR).write_bytes(_sidecar_bytes(values))
+    (artifact.folder / SIDECAR).write_bytes(seal(values))
 
 
 def test_folder_sidecar_and_engine_all_name_the_artifact(artifact):

@@ -1,13 +1,16 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from memory_growth import growth_per_frame
 from tiny_artifact import DECODER, IMAGE, make_artifact
 
 from trt_lane.artifact import EngineArtifact
-from trt_lane.detector import LaneDetector
+from trt_lane.detector import QUEUE, LaneDetector
 from trt_lane.errors import TrtLaneError
 
 
@@ -140,3 +143,77 @@ def test_a_vehicle_loads_neither_torch_nor_onnx_and_stays_small(folder):
     loaded, peak_kib = done.stdout.splitlines()
     assert loaded == "[]"
     assert int(peak_kib) < 200 * 1024
+
+
+class SlowHeads(FixedHeads):
+    """Notes whether two callers are in it at once."""
+
+    def __init__(self):
+        super().__init__(two_lanes())
+        self.inside = self.most = self.calls = 0
+
+    def infer(self, image):
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        time.sleep(0.002)
+        self.calls += 1
+        self.inside -= 1
+        return super().infer(image)
+
+
+def test_any_number_of_threads_share_a_detector_and_get_their_own_lanes(folder):
+    with LaneDetector.load(folder, threads=1) as detector:
+        expected = [detector.detect(frame(seed=i)).points for i in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda i: detector.detect(frame(seed=i)).points, range(8)))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    backend = SlowHeads()
+    shared = LaneDetector(EngineArtifact.load(folder), backend)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(shared.detect, [frame(295, 820)] * 16))
+    assert (backend.calls, backend.most) == (16, 1)
+
+
+def test_detect_async_gives_the_same_lanes_in_order(folder):
+    with LaneDetector.load(folder, threads=1) as detector:
+        expected = [detector.detect(frame(seed=i)).points for i in range(6)]
+        futures = [detector.detect_async(frame(seed=i)) for i in range(6)]
+        for future, points in zip(futures, expected, strict=True):
+            np.testing.assert_array_equal(future.result(timeout=10).points, points)
+
+
+def test_detect_async_hands_errors_on_and_waits_instead_of_piling_up(folder):
+    backend = SlowHeads()
+    with LaneDetector(EngineArtifact.load(folder), backend) as detector:
+        with pytest.raises(TrtLaneError, match="expected uint8"):
+            detector.detect_async(None).result(timeout=10)
+        futures = [detector.detect_async(frame(295, 820)) for _ in range(20)]
+        assert sum(not f.done() for f in futures) <= QUEUE
+        assert all(len(f.result(timeout=10)) == 2 for f in futures)
+
+
+def test_closing_lets_the_frame_at_work_finish_and_cancels_the_rest(folder):
+    detector = LaneDetector(EngineArtifact.load(folder), SlowHeads())
+    futures = [detector.detect_async(frame(295, 820)) for _ in range(QUEUE)]
+    detector.close()
+    assert all(f.cancelled() or len(f.result(timeout=10)) == 2 for f in futures)
+    with pytest.raises(TrtLaneError, match="closed"):
+        detector.detect_async(frame())
+
+
+def test_detect_many_takes_frames_of_any_sizes_and_says_which_answer_is_none(folder):
+    logits = two_lanes()
+    detector = LaneDetector(EngineArtifact.load(folder), FixedHeads(logits))
+    found = detector.detect_many([frame(), frame(295, 820), frame(1180, 3280)])
+    assert [d.lanes.frame_hw for d in found] == [(590, 1640), (295, 820), (1180, 3280)]
+    assert all(d.sound and len(d.lanes) == 2 for d in found)
+    logits[3, 1, 0] = np.nan
+    (bad,) = detector.detect_many([frame()])
+    assert not bad.sound and len(bad.lanes) == 0
+    assert detector.detect_many([]) == []
+
+
+def test_memory_does_not_grow_with_frames(folder):
+    with LaneDetector.load(folder, threads=1) as detector:
+        assert growth_per_frame(detector.detect, frame(295, 820), frames=1500) < 200

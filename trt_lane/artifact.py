@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +12,7 @@ from trt_lane.decoders import decoder_from_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import sha256_file, write_bytes
 from trt_lane.image import ImageSpec
+from trt_lane.sealed_json import is_sealed, seal
 
 SCHEMA = 1
 SIDECAR = "artifact.json"
@@ -44,7 +44,7 @@ class EngineArtifact:
         image: geometry and normalisation.
         decoder: decoder_to_dict of the decoder.
         heads: outputs in the decoder's names.
-        input_name: the engine's input, float32 or float16 (1, 3, h, w).
+        input_name: the engine's input, float32 or float16 (batch, 3, h, w).
         precision: "int8", "fp16" …, for people.
         target: name of the target, part of the mending command.
         runtime: what executes it: onnxruntime, tensorrt or tensorrt_rtx.
@@ -56,6 +56,7 @@ class EngineArtifact:
             "plugin_library" where one is needed.
         plugin_library: file name of the plugins in the folder, or None.
         info: plain facts (recipe, coverage).
+        batch: frames that the engine takes at once.
     """
 
     folder: Path = field(compare=False)
@@ -75,6 +76,7 @@ class EngineArtifact:
     digests: Mapping[str, str]
     plugin_library: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 1
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -117,7 +119,7 @@ class EngineArtifact:
         """Write the sidecar, atomically; last, after the files that it names."""
         values = self.to_dict()
         path = self.folder / SIDECAR
-        write_bytes(path, _sidecar_bytes(values))
+        write_bytes(path, seal(values))
         return path
 
     def to_dict(self) -> dict:
@@ -246,19 +248,9 @@ def _read_sidecar(path: Path) -> dict:
             f"{_again(values)}"
         )
     values.pop("digest", None)
-    try:
-        whole = data == _sidecar_bytes(values)
-    except ValueError:  # NaN, which JSON does not have and Python reads
-        whole = False
-    if not whole:
+    if not is_sealed(data, values):
         raise TrtLaneError(f"{path} was changed after it was written; {_again(values)}")
     return values
-
-
-def _sidecar_bytes(values: dict) -> bytes:
-    body = json.dumps(values, sort_keys=True, allow_nan=False)
-    signed = {**values, "digest": hashlib.sha256(body.encode()).hexdigest()}
-    return (json.dumps(signed, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def _check_types(artifact: EngineArtifact) -> None:
@@ -281,6 +273,8 @@ def _check_types(artifact: EngineArtifact) -> None:
             value = getattr(artifact, name)
             if not isinstance(value, kind):
                 raise ValueError(f"{name} is {value!r}; expected {kind.__name__.lower()}")
+    if type(artifact.batch) is not int or artifact.batch < 1:
+        raise ValueError(f"batch is {artifact.batch!r}; expected 1 or more frames")
     if not all(type(c) is int for c in artifact.compute_capabilities):
         raise ValueError(f"compute_capabilities is {artifact.compute_capabilities}")
     if not all(isinstance(d, str) for d in artifact.digests.values()):

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from trt_lane.artifact import EngineArtifact
 from trt_lane.backends import Backend, open_backend
 from trt_lane.errors import TrtLaneError
-from trt_lane.fit import Fit, fit_frame
+from trt_lane.fit import Fit, Fitted, fit_frame
 from trt_lane.lanes import LaneSet
+from trt_lane.plugin_library import PluginLibrary, find_host_library
+
+# Frames that detect_async takes before it waits: more would only grow old in the queue.
+QUEUE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """Lanes of one frame, and whether the network's answer was one.
+
+    Attributes:
+        lanes: in the frame's own pixels; none when the answer is not sound.
+        sound: False when a head held NaN or infinity.
+    """
+
+    lanes: LaneSet
+    sound: bool
 
 
 class LaneDetector:
     """A loaded engine with its geometry and decoder; a context manager.
 
-    It serves one thread at a time: buffers are made once and used for every frame.
+    Thread-safe: any thread may call any method, and frames are taken one call after the other,
+    since there is one engine with one set of buffers.
     """
 
     def __init__(self, artifact: EngineArtifact, backend: Backend, fit: Fit = Fit.ERROR) -> None:
@@ -25,7 +48,11 @@ class LaneDetector:
         self.fit = Fit(fit)
         self._backend: Backend | None = backend
         self._decoder = artifact.make_decoder()
-        self._input = np.empty((1, 3, *artifact.image.input_hw), np.float32)
+        self._compiled = _compiled_decoder(artifact)
+        self._input = np.empty((artifact.batch, 3, *artifact.image.input_hw), np.float32)
+        self._lock = threading.Lock()
+        self._worker: ThreadPoolExecutor | None = None
+        self._room = threading.BoundedSemaphore(QUEUE)
 
     @classmethod
     def load(
@@ -49,6 +76,16 @@ class LaneDetector:
         artifact = EngineArtifact.load(path)
         return cls(artifact, open_backend(artifact, threads), chosen)
 
+    @property
+    def batch(self) -> int:
+        """Frames that the engine takes at once; detect_many fills up to it."""
+        return len(self._input)
+
+    @property
+    def decodes_compiled(self) -> bool:
+        """Whether a compiled decoder does the decoding, or numpy."""
+        return self._compiled is not None
+
     def detect(self, frame: np.ndarray) -> LaneSet:
         """The lanes of a BGR uint8 frame (H, W, 3), in that frame's own pixels.
 
@@ -57,27 +94,83 @@ class LaneDetector:
         Raises:
             TrtLaneError: not a frame, an aspect ratio that `fit` refuses, or a closed detector.
         """
-        fitted = fit_frame(frame, self.artifact.image, self.fit)
-        heads = self._infer(fitted.frame)
-        if not all(np.isfinite(head).all() for head in heads.values()):
-            return LaneSet.from_lanes([], frame.shape[:2])
-        return fitted.to_original(self._decoder(**heads))
+        return self.detect_many([frame])[0].lanes
+
+    def detect_async(self, frame: np.ndarray) -> Future[LaneSet]:
+        """`detect` in the detector's own thread; the caller leaves the frame alone until then.
+
+        Frames are taken in the order of the calls. With QUEUE frames waiting the call waits, too.
+        """
+        self._room.acquire()
+        try:
+            with self._lock:
+                self._check_open()
+                if self._worker is None:
+                    self._worker = ThreadPoolExecutor(1, "LaneDetector")
+                future = self._worker.submit(self.detect, frame)
+        except BaseException:
+            self._room.release()
+            raise
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def detect_many(self, frames: Sequence[np.ndarray]) -> list[Detection]:
+        """Detections of several frames, of any sizes, in their order.
+
+        Raises:
+            TrtLaneError: as `detect`; then of none of them.
+        """
+        fitted = [fit_frame(frame, self.artifact.image, self.fit) for frame in frames]
+        found = []
+        with self._lock:
+            for start in range(0, len(fitted), self.batch):
+                part = fitted[start : start + self.batch]
+                heads = self._run(part)
+                found += [
+                    self._decode({name: head[i] for name, head in heads.items()}, one)
+                    for i, one in enumerate(part)
+                ]
+        return found
 
     def heads(self, frame: np.ndarray) -> dict[str, np.ndarray]:
         """The network's raw outputs by head, float32 without the batch axis, for comparisons."""
-        return self._infer(fit_frame(frame, self.artifact.image, self.fit).frame)
+        fitted = fit_frame(frame, self.artifact.image, self.fit)
+        with self._lock:
+            return {name: head[0] for name, head in self._run([fitted]).items()}
 
-    def _infer(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+    def _run(self, fitted: Sequence[Fitted]) -> dict[str, np.ndarray]:
+        """Heads (batch, ...); places without a frame hold what was there before."""
+        backend = self._check_open()
+        for place, one in zip(self._input, fitted, strict=False):
+            place[:] = self.artifact.image.to_tensor(one.frame)
+        if self.batch == 1:
+            return {name: head[None] for name, head in backend.infer(self._input).items()}
+        return backend.run(self._input)
+
+    def _decode(self, heads: dict[str, np.ndarray], fitted: Fitted) -> Detection:
+        if not all(np.isfinite(head).all() for head in heads.values()):
+            return Detection(LaneSet.from_lanes([], fitted.original_hw), sound=False)
+        decode = self._compiled or self._decoder
+        return Detection(fitted.to_original(decode(**heads)), sound=True)
+
+    def _check_open(self) -> Backend:
         if self._backend is None:
             raise TrtLaneError("the detector was closed; load it again")
-        self._input[0] = self.artifact.image.to_tensor(frame)
-        return self._backend.infer(self._input)
+        return self._backend
 
     def close(self) -> None:
-        """Free the engine; a second call does nothing."""
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+        """Finish what detect_async has begun, cancel what waits, free the engine.
+
+        A second call does nothing.
+        """
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            backend, self._backend = self._backend, None
+            if backend is not None:
+                backend.close()
 
     def __enter__(self) -> LaneDetector:
         return self
@@ -89,3 +182,14 @@ class LaneDetector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _compiled_decoder(artifact: EngineArtifact) -> Callable[..., Any] | None:
+    """The decoder of the artifact's own library, else of `make plugins-host`'s, else None."""
+    library = (
+        find_host_library() if artifact.plugin_path is None else PluginLibrary(artifact.plugin_path)
+    )
+    name = artifact.decoder["name"]
+    if library is None or name not in library.decoders:
+        return None
+    return library.make(artifact.decoder, {h.name: h.shape for h in artifact.heads})

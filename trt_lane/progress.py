@@ -55,3 +55,27 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(max(round(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+class PhaseBar:
+    """Draws what a builder says it does, or the seconds where it says nothing, on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.on = stream.isatty()
+
+    def __call__(self, phase: str, share: float | None, seconds: float) -> None:
+        """Draw the phase, the share done in [0, 1] (None: unknown) and the seconds so far."""
+        if self.on:
+            cells = 0 if share is None else round(share * BAR_CELLS)
+            bar = "█" * cells + "░" * (BAR_CELLS - cells)
+            self.stream.write(f"\r{phase:24.24} {bar} {seconds:5.0f} s\x1b[K")
+            self.stream.flush()
+
+    def __enter__(self) -> PhaseBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.on:
+            self.stream.write("\r\x1b[K")
+            self.stream.flush()

@@ -37,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
     from engines.package import package
     from engines.target import default_target, load_target
     from trt_lane.errors import TrtLaneError
+    from trt_lane.progress import PhaseBar
     from trt_lane.scales import ScaleTable
 
     target = load_target(args.target or default_target())
     maxima = ScaleTable.load(args.scales).maxima if args.scales else None
-    with _Bar(sys.stderr) as bar:
+    with PhaseBar(sys.stderr) as bar:
         result = build(
             args.onnx,
             target,
@@ -67,26 +68,3 @@ def run(args: argparse.Namespace) -> int:
     artifact = package(result, args.onnx, card, target, args.plugins)
     print(f"{artifact.folder / 'artifact.json'}  {artifact.model} for {target.name}")
     return 0
-
-
-class _Bar:
-    """Draws what the builder says, or the seconds where it says nothing."""
-
-    def __init__(self, stream: object) -> None:
-        self.stream = stream
-        self.on = stream.isatty()
-
-    def __call__(self, phase: str, share: float | None, seconds: float) -> None:
-        if self.on:
-            cells = 0 if share is None else round(share * 28)
-            bar = "█" * cells + "░" * (28 - cells)
-            self.stream.write(f"\r{phase:24.24} {bar} {seconds:5.0f} s\x1b[K")
-            self.stream.flush()
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.on:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()

@@ -3,10 +3,11 @@ import pytest
 from qdq_graphs import run
 from tiny_artifact import make_artifact, row_anchor_pair
 
-from trt_lane.artifact import SIDECAR, EngineArtifact, _sidecar_bytes
+from trt_lane.artifact import SIDECAR, EngineArtifact
 from trt_lane.backends import open_backend
 from trt_lane.backends.onnxruntime import multiplies_exactly
 from trt_lane.errors import TrtLaneError
+from trt_lane.sealed_json import seal
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_closed_backend_says_so(artifact):
 
 def forged(artifact, **changes):
     """Sidecar and digests agree with each other but not with the network."""
-    (artifact.folder / SIDECAR).write_bytes(_sidecar_bytes({**artifact.to_dict(), **changes}))
+    (artifact.folder / SIDECAR).write_bytes(seal({**artifact.to_dict(), **changes}))
     return EngineArtifact.load(artifact.folder)
 
 

@@ -3,16 +3,17 @@ import sys
 import pytest
 from tiny_artifact import make_artifact
 
-from trt_lane.artifact import SIDECAR, EngineArtifact, _sidecar_bytes
+from trt_lane.artifact import SIDECAR, EngineArtifact
 from trt_lane.backends import open_backend
 from trt_lane.errors import TrtLaneError
+from trt_lane.sealed_json import seal
 
 
 @pytest.fixture
 def gpu_artifact(tmp_path):
     cpu = make_artifact(tmp_path)
     changes = {"runtime": "tensorrt", "compute_capabilities": [87], "target": "jetson-orin"}
-    (tmp_path / SIDECAR).write_bytes(_sidecar_bytes({**cpu.to_dict(), **changes}))
+    (tmp_path / SIDECAR).write_bytes(seal({**cpu.to_dict(), **changes}))
     return EngineArtifact.load(tmp_path)
 
 

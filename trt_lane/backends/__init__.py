@@ -13,7 +13,7 @@ class Backend(Protocol):
     """A loaded engine. It holds device memory or threads until `close`, and serves one caller."""
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network.
+        """Run an engine that takes one image.
 
         Args:
             image: float32 (1, 3, h, w), normalised as the artifact's ImageSpec says.
@@ -21,6 +21,10 @@ class Backend(Protocol):
         Returns:
             Heads by name, float32 without the batch axis. They are the caller's to keep.
         """
+        ...
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run an engine of any batch: float32 (batch, 3, h, w) to heads float32 (batch, ...)."""
         ...
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ class OnnxRuntimeBackend:
         artifact.check_runtime(onnxruntime.__version__)
         self._heads = {h.name: h.shape for h in artifact.heads}
         self._input_name = artifact.input_name
-        self._input_shape = (1, 3, *artifact.image.input_hw)
+        self._input_shape = (artifact.batch, 3, *artifact.image.input_hw)
         try:
             self._session = onnxruntime.InferenceSession(
                 str(artifact.engine_path), _options(onnxruntime, threads),
@@ -46,15 +46,19 @@ class OnnxRuntimeBackend:
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
+        return {k: v[0] for k, v in self.run(image).items()}
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Heads by name, float32 (batch, ...), of float32 (batch, 3, h, w) images."""
         if self._session is None:
             raise TrtLaneError("the engine was closed; open it again")
-        if image.shape != self._input_shape or image.dtype != np.float32:
+        if images.shape != self._input_shape or images.dtype != np.float32:
             raise TrtLaneError(
-                f"network input is {image.dtype} {image.shape}; expected float32 "
+                f"network input is {images.dtype} {images.shape}; expected float32 "
                 f"{self._input_shape}"
             )
-        found = self._session.run(list(self._heads), {self._input_name: image})
-        return {k: v[0] for k, v in zip(self._heads, found, strict=True)}
+        found = self._session.run(list(self._heads), {self._input_name: images})
+        return dict(zip(self._heads, found, strict=True))
 
     def close(self) -> None:
         """Free the session."""
@@ -63,7 +67,7 @@ class OnnxRuntimeBackend:
     def _check_tensors(self, artifact: EngineArtifact) -> None:
         inputs = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
         outputs = {o.name: tuple(o.shape) for o in self._session.get_outputs()}
-        wanted = {name: (1, *shape) for name, shape in self._heads.items()}
+        wanted = {name: (artifact.batch, *shape) for name, shape in self._heads.items()}
         missing = [k for k, shape in wanted.items() if outputs.get(k) != shape]
         if inputs != {self._input_name: self._input_shape} or missing:
             raise TrtLaneError(

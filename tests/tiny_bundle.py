@@ -1,0 +1,59 @@
+"""A whole bundle of a tiny row-anchor network for the CPU, made without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+from tiny_artifact import row_anchor_pair
+
+from engines.build import build
+from engines.bundle import Sources, make_bundle
+from engines.target import load_target
+from trt_lane.bundle.manifest import Manifest
+from trt_lane.datasets import open_dataset
+
+
+def write_frames(folder: Path, count: int = 4) -> str:
+    """Blurred noise in the network's proportions; the spec of the data set."""
+    rng = np.random.default_rng(5)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        coarse = rng.integers(0, 256, (5, 9, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(coarse, (164, 59)))
+    return f"images:{folder}"
+
+
+def make_tiny_bundle(
+    folder: Path, seed: int = 0, key: Path | None = None, **changes: object
+) -> Path:
+    """Write bundle.tar and what it is made of into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pair = row_anchor_pair(seed)
+    onnx.save(pair.qdq, folder / "qdq.onnx")
+    onnx.save(pair.float_model, folder / "float.onnx")
+    target = load_target("cpu")
+    built = build(folder / "qdq.onnx", target, folder / "cpu", maxima=pair.maxima)
+    sources = Sources(
+        folder / "qdq.onnx", folder / "float.onnx", None, built.engine, licence="none, made up"
+    )
+    data = open_dataset(write_frames(folder / "frames"))
+    make_bundle(folder / "bundle.tar", sources, target, data, key=key, **changes)
+    return folder / "bundle.tar"
+
+
+def rewrite(bundle: Path, out: Path, **changes: object) -> Path:
+    """The bundle with other values in its manifest, sealed anew: what a wrong writer would make."""
+    import dataclasses
+
+    from trt_lane.bundle.archive import open_bundle, write_bundle
+
+    with open_bundle(bundle) as reader:
+        manifest: Manifest = dataclasses.replace(reader.manifest, **changes)
+        unpacked = out.parent / f"{out.name}.files"
+        unpacked.mkdir()
+        reader.unpack(unpacked)
+    write_bundle(out, manifest, None, {name: unpacked / name for name in manifest.files})
+    return out
