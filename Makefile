@@ -292,6 +292,15 @@ bench: $(VENV)/installed ## MODEL, TARGET …: latency by stage, scenarios and a
 	@$(PY) -m benchmarks run $(TARGET_DIR) --float-onnx $(FLOAT_ONNX) --data '$(TEST_DATA)' \
 		--frames $(FRAMES) $(BENCH_OPTIONS)
 
+# Reports, or their folders; without BASE the baseline of NEW's target.
+BASE ?=
+NEW ?=
+VERDICT ?= $(BUILD)/verdict.json
+
+bench-compare: $(VENV)/installed ## BASE, NEW: no worse, worse or not comparable, figure by figure (VERDICT=FILE)
+	@test -n '$(NEW)' || { echo 'no report NEW=...; expected what make bench wrote' >&2; exit 2; }
+	@$(PY) -m benchmarks compare $(if $(BASE),'$(BASE)') '$(NEW)' --out '$(VERDICT)'
+
 test: $(VENV)/installed ## the tests that CI runs
 	@echo "==> tests"
 	@$(PY) -m pytest -q

@@ -1,0 +1,52 @@
+"""`python -m benchmarks alarm-rate`: how often `compare` is wrong on this very machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+NAME = "alarm-rate"
+HELP = "compare an engine with itself and with planted faults, again and again: is compare right?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's options."""
+    parser.add_argument("artifact", type=Path, help="folder of an engine")
+    parser.add_argument("--data", default="synthetic:test", help="frames (default synthetic:test)")
+    parser.add_argument("--frames", type=int, default=300, help="for planted losses of F1; 0: none")
+    parser.add_argument("--pairs", type=int, default=20, help="of each kind (default 20)")
+    parser.add_argument("--slow-down", type=float, default=0.1, help="planted (default 0.1)")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU runtime (default 1)")
+    parser.add_argument("--seconds", type=float, default=6, help="of each report (default 6)")
+    parser.add_argument("--out", type=Path, help="write what was found as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print; exit status 1 when compare was wrong more often than it may."""
+    from benchmarks.alarm_rate import alarm_rate, planted_losses
+    from benchmarks.bench import Plan, bench
+    from benchmarks.measure import Conditions
+    from trt_lane.errors import TrtLaneError
+    from trt_lane.files import write_json
+
+    if args.pairs < 1:
+        raise TrtLaneError(f"--pairs is {args.pairs}; expected 1 or more")
+
+    def measured(slow_down: float, frames: int = 0) -> object:
+        conditions = Conditions(args.threads, seconds=args.seconds, slow_down=slow_down)
+        return bench(Plan(args.artifact, args.data, frames, None, conditions, 0))
+
+    found = alarm_rate(measured, args.pairs, args.slow_down, lambda t: print(t, flush=True))
+    false = found["same_engine"].get("worse", 0)
+    missed = found["slower_engine"].get("no worse", 0)
+    print(f"same engine    {found['same_engine']}: {false} false alarms in {args.pairs}")
+    print(f"{100 * args.slow_down:.0f} % slower    {found['slower_engine']}: {missed} missed")
+    for reason in sorted(set(found["reasons"])):
+        print(f"    {reason}")
+    if args.frames:
+        found["lost_f1"] = planted_losses(measured(0.0, args.frames), args.pairs)
+        missed += found["lost_f1"].get("no worse", 0)
+        print(f"0.5 point of F1 lost    {found['lost_f1']}")
+    if args.out:
+        write_json(args.out, found)
+    return int(missed > 0 or false > args.pairs / 20)

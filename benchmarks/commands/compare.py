@@ -1,0 +1,62 @@
+"""`python -m benchmarks compare`: no worse (0), worse (1) or not comparable (2), with reasons."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+NAME = "compare"
+HELP = "judge a report against another one: exit 0 no worse, 1 worse, 2 not comparable"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the command's options."""
+    parser.add_argument(
+        "reports", type=Path, nargs="+", metavar="REPORT",
+        help="BASE and NEW: report.json or its folder; NEW alone: against its target's baseline",
+    )  # fmt: skip
+    parser.add_argument("--gate", nargs="+", help="figures that decide; default total p50 and F1")
+    parser.add_argument("--out", type=Path, help="also write the verdicts as JSON")
+    parser.add_argument(
+        "--save-baseline", action="store_true", help="keep the one report as its target's baseline"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and print; the exit status is the verdict."""
+    from benchmarks.baselines import baseline_of, save_baseline
+    from benchmarks.bench_report import BenchmarkReport
+    from benchmarks.compare import GATES, compare
+    from trt_lane.errors import TrtLaneError
+    from trt_lane.files import write_json
+
+    if len(args.reports) > 2:
+        raise TrtLaneError(f"{len(args.reports)} reports; expected BASE and NEW, or NEW alone")
+    new = BenchmarkReport.load(args.reports[-1])
+    if args.save_baseline:
+        if len(args.reports) > 1:
+            raise TrtLaneError("--save-baseline takes one report")
+        print(f"baseline   {save_baseline(new)}")
+        return 0
+    base = BenchmarkReport.load(args.reports[0]) if len(args.reports) == 2 else baseline_of(new)
+    outcome = compare(base, new, args.gate or GATES)
+    for line in _lines(outcome):
+        print(line)
+    if args.out:
+        write_json(args.out, outcome.to_dict())
+    return outcome.exit_status
+
+
+def _lines(outcome: object) -> list[str]:
+    lines = [f"{'figure':18}{'base':>10}{'new':>10}   change, 95 % interval (+ is worse)"]
+    for v in outcome.verdicts:
+        values = "".join(f"{'-':>10}" if x is None else f"{x:10.4g}" for x in (v.base, v.new))
+        change = ""
+        if v.change is not None:
+            change = f"{v.change:+.2f} ({v.low:+.2f} to {v.high:+.2f}) {v.unit}"
+        mark = "*" if v.gates else " "
+        lines.append(f"{v.figure:16}{mark} {values}   {change:38} {v.word.value}; {v.reason}")
+    lines += [f"! {reason}" for reason in outcome.not_comparable]
+    words = {0: "no worse", 1: "WORSE", 2: "NOT COMPARABLE"}
+    lines.append(f"{words[outcome.exit_status]} (figures with * decide)")
+    return lines

@@ -1,0 +1,215 @@
+"""Two reports of one device: a verdict per figure, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy import Accuracy, Form
+from benchmarks.bench_report import BenchmarkReport
+from benchmarks.bootstrap import accuracy_of_frames, drawn_frames, f1_of_frames, interval
+from benchmarks.latency import Latency
+from benchmarks.rank_interval import p_value, ratio_interval
+from benchmarks.verdict import Scale, Verdict, Word, exit_status
+from trt_lane.errors import TrtLaneError
+
+# Shares of the base's time. A slow-down of 10 % has to be found, so nothing that might be one
+# passes; the median of a process is the value, since its frames hang together.
+MEDIAN = Scale(margin=0.02, limit=0.07)
+TAIL = Scale(margin=0.05, limit=0.25)
+# Points of F1 or accuracy: a loss of half a point has to be found.
+POINTS = Scale(margin=0.0, limit=0.4)
+DISTORTION_PX = Scale(margin=0.0, limit=0.5)
+# The fixed work of no model may differ by this, else it is the machine that changed.
+MACHINE = 0.02
+OTHER_CORES = 0.25
+DRAWS = 4000
+GATES = ("total p50", "F1", "accuracy", "agreement F1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the comparison of two reports says.
+
+    Attributes:
+        verdicts: one per figure.
+        not_comparable: why no figure of the latency can be compared; empty when they can.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    not_comparable: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 no worse, 1 worse, 2 not comparable."""
+        return exit_status(list(self.verdicts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "exit_status": self.exit_status,
+            "not_comparable": list(self.not_comparable),
+            "verdicts": [v.to_dict() for v in self.verdicts],
+        }
+
+
+def compare(base: BenchmarkReport, new: BenchmarkReport, gates: Sequence[str] = GATES) -> Outcome:
+    """Verdicts on latency and accuracy.
+
+    Raises:
+        TrtLaneError: reports of two models, or a gate that neither report has.
+    """
+    if base.model != new.model:
+        raise TrtLaneError(
+            f"one report is of {base.model}, the other of {new.model}; expected one model"
+        )
+    other = _other_machine(base, new)
+    noise = _unsteady(base, new) if not other else []
+    verdicts = _latency(base.latency, new.latency, gates, other, noise)
+    verdicts += _accuracy(base.accuracy, new.accuracy, gates)
+    if not any(v.gates for v in verdicts):
+        known = ", ".join(v.figure for v in verdicts)
+        raise TrtLaneError(
+            f"no figure {', '.join(gates)} in both reports; expected some of {known}"
+        )
+    return Outcome(tuple(verdicts), tuple(other or noise))
+
+
+def _other_machine(base: BenchmarkReport, new: BenchmarkReport) -> list[str]:
+    """What makes it another device, another clock, another version or another measurement."""
+    found = base.environment.differences(new.environment)
+    for name, report in (("base", base), ("new", new)):
+        found += [f"{name} was throttled: {why}" for why in report.environment.throttled()]
+    if base.latency.stages != new.latency.stages:
+        found.append(f"stages are {base.latency.stages} against {new.latency.stages}")
+    ours, theirs = base.conditions.get("data"), new.conditions.get("data")
+    if ours != theirs:
+        found.append(f"frames are of {ours} against {theirs}")
+    return found
+
+
+def _unsteady(base: BenchmarkReport, new: BenchmarkReport) -> list[str]:
+    """What says that the machine itself was not the same, with the figure."""
+    found = []
+    ratio, low, high = ratio_interval(
+        base.latency.canary_per_start(), new.latency.canary_per_start()
+    )
+    if low > 1 + MACHINE or high < 1 / (1 + MACHINE):
+        found.append(
+            f"work of no model took {100 * (ratio - 1):+.1f} % time ({100 * (low - 1):+.1f} to "
+            f"{100 * (high - 1):+.1f} %): the machine changed, so the engine cannot be told"
+        )
+    ours, theirs = base.environment.other_cores, new.environment.other_cores
+    if ours is not None and theirs is not None and abs(ours - theirs) > OTHER_CORES:
+        found.append(f"other programs kept {ours:.2f} cores busy against {theirs:.2f}")
+    return found
+
+
+def _latency(
+    base: Latency,
+    new: Latency,
+    gates: Sequence[str],
+    other: Sequence[str],
+    noise: Sequence[str],
+) -> list[Verdict]:
+    stages = [s for s in base.stages if s in new.stages]
+    figures = [(f"{stage} p50", stage, 50.0, MEDIAN) for stage in reversed(stages)]
+    figures.insert(1, ("total p99", "total", 99.0, TAIL))
+    verdicts = []
+    for figure, stage, percentile, scale in figures:
+        ours, theirs = (report.per_start(stage, percentile) for report in (base, new))
+        ratio, low, high = (value - 1 for value in ratio_interval(ours, theirs))
+        word, reason = scale.word(low, high), f"Mann-Whitney p {p_value(ours, theirs):.2g}"
+        if not np.isfinite(high):
+            word = Word.NOISE
+            reason = f"{len(ours)} and {len(theirs)} starts; expected 4 or more of each"
+        elif word is Word.NOISE:
+            reason = f"the interval reaches {100 * high:+.1f} %; more or longer starts narrow it"
+        if other:
+            word, reason = Word.OTHER, other[0]
+        elif noise:
+            word, reason = Word.NOISE, noise[0]
+        verdicts.append(
+            Verdict(
+                figure, float(np.median(ours)), float(np.median(theirs)),
+                100 * ratio, 100 * low, 100 * high, "%", word, figure in gates, reason,
+            )
+        )  # fmt: skip
+    return verdicts
+
+
+def _accuracy(base: Accuracy | None, new: Accuracy | None, gates: Sequence[str]) -> list[Verdict]:
+    """Paired by frame, so what all frames find hard does not widen the interval."""
+    if base is None or new is None:
+        return []
+    reason = _other_frames(base, new)
+    verdicts = []
+    for figure, value, unit, factor, scale in _FIGURES:
+        ours, theirs = (value(a.forms["engine"]) for a in (base, new))
+        if ours is None or theirs is None:
+            continue
+        gate = figure in gates and not (figure == "agreement F1" and base.metric is not None)
+        if reason:
+            verdicts.append(
+                Verdict(figure, None, None, None, None, None, unit, Word.OTHER, gate, reason)
+            )
+            continue
+        statistic = _STATISTIC[figure]
+        before, after = float(statistic(ours)), float(statistic(theirs))
+        low, high = _paired(ours, theirs, statistic, factor)
+        word = scale.word(low, high)
+        why = f"{len(ours)} frames"
+        if word is Word.NOISE:
+            why += f"; the interval reaches {abs(high):.2f} {unit}, more frames narrow it"
+        verdicts.append(
+            Verdict(
+                figure, before, after, factor * (after - before), low, high, unit, word, gate, why
+            )
+        )
+    return verdicts
+
+
+def _other_frames(base: Accuracy, new: Accuracy) -> str:
+    if base.data_digest != new.data_digest:
+        return f"frames are of {base.data} against {new.data}, or their content changed"
+    if base.frames != new.frames:
+        return f"{len(base.frames)} frames against {len(new.frames)}, or others of the same data"
+    return ""
+
+
+def _paired(
+    base: np.ndarray, new: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], factor: float
+) -> tuple[float, float]:
+    """Interval of the change over drawn frames, the same ones for both; positive is worse."""
+    drawn = drawn_frames(len(base), DRAWS)
+    changes = factor * (statistic(new[drawn]) - statistic(base[drawn]))
+    low, high = interval(changes)
+    return min(low, high), max(low, high)
+
+
+def _at(iou: float) -> Callable[[Form], np.ndarray | None]:
+    return lambda form: None if form.culane is None else form.counts(iou)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    return np.mean(values, axis=-1)
+
+
+# A loss of F1 or accuracy is worse, so its change counts downwards, in points.
+_FIGURES = (
+    ("F1", _at(0.5), "points", -100.0, POINTS),
+    ("F1 at .75", _at(0.75), "points", -100.0, POINTS),
+    ("accuracy", lambda form: form.tusimple, "points", -100.0, POINTS),
+    ("agreement F1", lambda form: form.agreement, "points", -100.0, POINTS),
+    ("LDS px", lambda form: form.distortion_px, "px", 1.0, DISTORTION_PX),
+)
+_STATISTIC: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "F1": f1_of_frames,
+    "F1 at .75": f1_of_frames,
+    "accuracy": accuracy_of_frames,
+    "agreement F1": f1_of_frames,
+    "LDS px": _mean,
+}

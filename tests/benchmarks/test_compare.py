@@ -1,0 +1,190 @@
+import json
+
+import numpy as np
+import pytest
+from made_reports import made_culane, made_latency, made_report
+
+from benchmarks.__main__ import main
+from benchmarks.baselines import baseline_of, save_baseline
+from benchmarks.compare import compare
+from benchmarks.device.state import DeviceState
+from benchmarks.verdict import Scale, Word
+from trt_lane.errors import TrtLaneError
+
+
+def latency_verdict(base, new):
+    outcome = compare(made_report(base), made_report(new), ["total p50"])
+    return outcome.exit_status
+
+
+def test_same_engine_twice_raises_at_most_one_false_alarm_in_20():
+    # 100 pairs of 6 processes whose levels differ by 1 % and whose frames hang together
+    outcomes = [latency_verdict(made_latency(2 * i), made_latency(2 * i + 1)) for i in range(100)]
+    assert outcomes.count(1) <= 3
+    assert outcomes.count(0) >= 90
+
+
+def test_a_slow_down_of_ten_percent_is_found_20_of_20():
+    outcomes = [
+        latency_verdict(made_latency(2 * i), made_latency(2 * i + 1, 11.0)) for i in range(40)
+    ]
+    assert outcomes == [1] * 40
+
+
+def test_a_machine_too_noisy_to_tell_never_lets_a_slow_down_pass():
+    outcomes = [
+        latency_verdict(made_latency(2 * i, apart=0.08), made_latency(2 * i + 1, 11.0, apart=0.08))
+        for i in range(40)
+    ]
+    assert 0 not in outcomes
+    assert 2 in outcomes
+
+
+def test_a_noisy_machine_says_so_with_the_figure():
+    outcome = compare(
+        made_report(made_latency(0, apart=0.1)), made_report(made_latency(1, apart=0.1))
+    )
+    first = outcome.verdicts[0]
+    assert first.word is Word.NOISE and "the interval reaches +" in first.reason
+    assert outcome.exit_status == 2
+
+
+def test_a_machine_that_became_slower_is_not_blamed_on_the_engine():
+    base, new = made_latency(0), made_latency(1, machine=1.1)
+    outcome = compare(made_report(base), made_report(new))
+    assert outcome.exit_status == 2
+    assert "work of no model took +" in outcome.not_comparable[0]
+
+
+def test_other_programs_in_one_of_the_two_runs_are_told():
+    from dataclasses import replace
+
+    base, new = made_report(made_latency(0)), made_report(made_latency(1))
+    busy = replace(new, environment=replace(new.environment, busy_cores=1.9))
+    outcome = compare(base, busy)
+    assert outcome.exit_status == 2
+    assert outcome.not_comparable == ("other programs kept 0.05 cores busy against 0.90",)
+
+
+def test_a_faster_engine_is_better():
+    outcome = compare(made_report(made_latency(0)), made_report(made_latency(1, 9.0)))
+    assert outcome.verdicts[0].word is Word.BETTER
+    assert outcome.exit_status == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_half_a_point_of_f1_is_found_wherever_it_is_lost(seed):
+    rng = np.random.default_rng(seed)
+    base = made_culane()
+    # F1 is near 95 %: 9 lanes of 900 lost are about half a point
+    lost = [int(i) for i in rng.choice(300, 5, replace=False)]
+    new = made_culane(lost=lost)
+    for frame in lost[:4]:
+        new[frame, 2:] = np.maximum(new[frame, 2:] - 1, 0)
+    latency = made_latency(0)
+    outcome = compare(made_report(latency, base), made_report(latency, new))
+    (verdict,) = [v for v in outcome.verdicts if v.figure == "F1"]
+    assert verdict.change >= 0.5
+    assert verdict.word is Word.WORSE and outcome.exit_status == 1
+
+
+def test_the_same_counts_are_the_same_with_no_doubt_left():
+    report = made_report(made_latency(0), made_culane())
+    (verdict,) = [v for v in compare(report, report).verdicts if v.figure == "F1"]
+    assert (verdict.change, verdict.low, verdict.high) == (0, 0, 0)
+    assert verdict.word is Word.SAME
+
+
+def test_gains_and_losses_that_cannot_be_told_apart_are_noise_with_the_figure():
+    rng = np.random.default_rng(0)
+    base, new = made_culane(), made_culane()
+    for counts in (base, new):
+        for frame in rng.choice(300, 60, replace=False):
+            counts[frame, 2:] = np.maximum(counts[frame, 2:] - 1, 0)
+    outcome = compare(made_report(made_latency(0), base), made_report(made_latency(0), new))
+    (verdict,) = [v for v in outcome.verdicts if v.figure == "F1"]
+    assert verdict.word is Word.NOISE and "more frames narrow it" in verdict.reason
+    assert outcome.exit_status == 2
+
+
+def test_a_worse_figure_outweighs_one_that_cannot_be_told():
+    noisy, quiet = made_latency(0, apart=0.1), made_latency(1, apart=0.1)
+    lost = list(range(1, 60, 4))
+    outcome = compare(made_report(noisy, made_culane()), made_report(quiet, made_culane(lost=lost)))
+    assert outcome.exit_status == 1
+
+
+def test_other_frames_are_not_compared():
+    latency = made_latency(0)
+    outcome = compare(
+        made_report(latency, made_culane()), made_report(latency, made_culane(), digest="d2")
+    )
+    (verdict,) = [v for v in outcome.verdicts if v.figure == "F1"]
+    assert verdict.word is Word.OTHER and "content changed" in verdict.reason
+    assert outcome.exit_status == 2
+
+
+def test_another_device_is_not_compared_and_named():
+    latency = made_latency(0)
+    outcome = compare(made_report(latency), made_report(latency, cpu="Model A"))
+    assert outcome.exit_status == 2
+    assert outcome.not_comparable == ("cpu is Model T against Model A",)
+
+
+def test_a_throttled_run_is_not_compared():
+    from dataclasses import replace
+
+    report = made_report(made_latency(0))
+    states = (*report.environment.states, DeviceState("after", throttle=("hot",)))
+    hot = replace(report, environment=replace(report.environment, states=states))
+    assert compare(report, hot).not_comparable == ("new was throttled: hot",)
+
+
+def test_two_models_are_a_mistake():
+    from dataclasses import replace
+
+    report = made_report(made_latency(0))
+    with pytest.raises(TrtLaneError, match="of ufld, the other of lstr"):
+        compare(report, replace(report, model="lstr"))
+
+
+def test_a_gate_that_no_report_has_is_a_mistake():
+    report = made_report(made_latency(0))
+    with pytest.raises(TrtLaneError, match="no figure F2 in both reports"):
+        compare(report, report, ["F2"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (0.03, 0.2, Word.WORSE),
+        (0.0, 0.05, Word.SAME),
+        (0.01, 0.08, Word.NOISE),
+        (-0.2, -0.03, Word.BETTER),
+        (-0.2, 0.2, Word.NOISE),
+        (-0.2, 0.0, Word.SAME),
+    ],
+)
+def test_words_of_intervals(low, high, word):
+    assert Scale(0.02, 0.07).word(low, high) is word
+
+
+def test_command_prints_a_verdict_per_figure_and_exits_with_it(tmp_path, capsys):
+    made_report(made_latency(0), made_culane()).save(tmp_path / "base" / "report.json")
+    made_report(made_latency(1, 11.5), made_culane()).save(tmp_path / "new.json")
+    words = [str(tmp_path / "base"), str(tmp_path / "new.json"), "--out", str(tmp_path / "v.json")]
+    assert main(["compare", *words]) == 1
+    printed = capsys.readouterr().out
+    assert "total p50       *" in printed and "WORSE" in printed
+    written = json.loads((tmp_path / "v.json").read_text())
+    assert written["exit_status"] == 1
+    assert {v["figure"] for v in written["verdicts"]} >= {"total p50", "total p99", "F1"}
+
+
+def test_a_baseline_is_kept_per_target_and_found_again(tmp_path):
+    report = made_report(made_latency(0), made_culane())
+    path = save_baseline(report, tmp_path)
+    assert path == tmp_path / "cpu" / "ufld-int8_mse.json"
+    assert compare(baseline_of(report, tmp_path), report).exit_status == 0
+    with pytest.raises(TrtLaneError, match="--save-baseline"):
+        baseline_of(report, tmp_path / "empty")
