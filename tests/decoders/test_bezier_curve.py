@@ -1,9 +1,7 @@
-import json
-
 import numpy as np
 import pytest
+from official_cases import official_cases
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.bezier_curve import BezierCurve
 
 CULANE = BezierCurve(frame_hw=(590, 1640), columns=50)
@@ -29,21 +27,11 @@ def heads(decoder, lanes):
     return {"logits": logits, "curves": curves}
 
 
-def official_cases(shared):
-    folder = shared / "data" / "decoder_cases"
-    cases = json.loads((folder / "bezier.json").read_text())["cases"]
-    with np.load(folder / "bezier.npz") as arrays:
-        return [
-            ({k: arrays[f"{i}/{k}"][0] for k in ("logits", "curves")}, lanes)
-            for i, lanes in enumerate(cases)
-        ]
-
-
 def test_equals_the_official_postprocessing(shared):
-    cases = official_cases(shared)
+    cases = official_cases(shared, "bezier")
     assert sum(len(lanes) for _, lanes in cases) > 20
     for given, expected in cases:
-        found = CULANE(**given)
+        found = CULANE(**{name: value[0] for name, value in given.items()})
         assert len(found) == len(expected)
         for points, lane in zip(found.lanes(), expected, strict=True):
             official = np.float64(lane["points"])
@@ -144,8 +132,3 @@ def test_wrong_shape_is_an_error(logits, curves):
 def test_impossible_numbers_are_refused(numbers):
     with pytest.raises(ValueError):
         BezierCurve(**{"frame_hw": (590, 1640), "columns": 50, **numbers})
-
-
-def test_survives_the_sidecar():
-    numbers = json.loads(json.dumps(decoder_to_dict(TUSIMPLE)))
-    assert decoder_from_dict(numbers) == TUSIMPLE

@@ -1,11 +1,9 @@
-import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.keypoint_grouping import KeypointGrouping
 
 SMALL = KeypointGrouping(
@@ -181,7 +179,3 @@ def test_wrong_shape_states_the_expected_one():
 def test_impossible_numbers_are_refused(change):
     with pytest.raises(ValueError):
         replace(SMALL, **change)
-
-
-def test_numbers_survive_the_sidecar():
-    assert decoder_from_dict(json.loads(json.dumps(decoder_to_dict(SMALL)))) == SMALL

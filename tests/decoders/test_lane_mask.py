@@ -1,10 +1,7 @@
-import json
-
 import cv2
 import numpy as np
 import pytest
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.lane_mask import LaneMask
 
 DECODER = LaneMask(frame_hw=(120, 200), input_hw=(60, 100))
@@ -117,7 +114,3 @@ def test_wrong_shape_is_an_error(head, shape):
 def test_impossible_numbers_are_refused(numbers):
     with pytest.raises(ValueError):
         LaneMask((120, 200), (60, 100), **numbers)
-
-
-def test_survives_the_sidecar():
-    assert decoder_from_dict(json.loads(json.dumps(decoder_to_dict(DECODER)))) == DECODER

@@ -1,10 +1,9 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from official_cases import official_cases
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders._lane_nms import lane_nms
 from trt_lane.decoders.line_anchor import LineAnchor
 
@@ -54,18 +53,16 @@ def lines(*columns, logits=None, starts=None, lengths=None):
     [("laneatt", "proposals", LANEATT), ("clrnet", "predictions", CLRNET)],
 )
 def test_equals_the_official_postprocessing(shared, name, head, decoder):
-    folder = shared / "data" / "decoder_cases"
-    cases = json.loads((folder / f"{name}.json").read_text())["cases"]
-    assert sum(len(lanes) for lanes in cases) > 70
-    with np.load(folder / f"{name}.npz") as arrays:
-        for i, expected in enumerate(cases):
-            found = decoder(**split(arrays[f"{i}/{head}"], decoder.extent_channels))
-            assert len(found) == len(expected)
-            for points, score, lane in zip(found.lanes(), found.scores, expected, strict=True):
-                official = np.float64(lane["points"])[::-1] * [1640, 590]  # top first
-                assert points.shape == official.shape
-                assert np.abs(points - official).max() < 1e-3
-                assert abs(score - lane.get("score", score)) < 1e-6
+    cases = official_cases(shared, name)
+    assert sum(len(lanes) for _, lanes in cases) > 70
+    for given, expected in cases:
+        found = decoder(**split(given[head], decoder.extent_channels))
+        assert len(found) == len(expected)
+        for points, score, lane in zip(found.lanes(), found.scores, expected, strict=True):
+            official = np.float64(lane["points"])[::-1] * [1640, 590]  # top first
+            assert points.shape == official.shape
+            assert np.abs(points - official).max() < 1e-3
+            assert abs(score - lane.get("score", score)) < 1e-6
 
 
 def test_lane_goes_from_the_bottom_upwards_in_frame_pixels():
@@ -226,8 +223,3 @@ def test_wrong_shape_states_the_expected_one(name):
 def test_impossible_numbers_are_refused(change):
     with pytest.raises(ValueError):
         replace(SMALL, **change)
-
-
-@pytest.mark.parametrize("decoder", [LANEATT, CLRNET])
-def test_numbers_survive_the_sidecar(decoder):
-    assert decoder_from_dict(json.loads(json.dumps(decoder_to_dict(decoder)))) == decoder

@@ -1,10 +1,8 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.lstr_curve import LstrCurve
 
 DECODER = LstrCurve((100, 200), (20, 40, 60, 80, 99), queries=3, classes=2)
@@ -108,7 +106,3 @@ def test_wrong_shape_states_the_expected_one(head):
 def test_impossible_numbers_are_refused(change):
     with pytest.raises(ValueError):
         replace(DECODER, **change)
-
-
-def test_numbers_survive_the_sidecar():
-    assert decoder_from_dict(json.loads(json.dumps(decoder_to_dict(DECODER)))) == DECODER

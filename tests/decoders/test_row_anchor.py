@@ -1,9 +1,7 @@
-import json
-
 import numpy as np
 import pytest
+from official_cases import official_cases
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.row_anchor import RowAnchor
 
 # cfzd/Ultra-Fast-Lane-Detection 353df10, data/constant.py and demo.py.
@@ -32,19 +30,12 @@ def with_lane(cell=3, rows=4, lane=0, peak=40):
     return logits
 
 
-def official_cases(shared):
-    folder = shared / "data" / "decoder_cases"
-    cases = json.loads((folder / "ufld.json").read_text())["cases"]
-    with np.load(folder / "ufld.npz") as heads:
-        return [(heads[f"{i}/logits"], lanes) for i, lanes in enumerate(cases)]
-
-
 def test_equals_the_official_postprocessing(shared):
-    cases = official_cases(shared)
+    cases = official_cases(shared, "ufld")
     assert sum(len(lanes) for _, lanes in cases) > 20
-    for logits, expected in cases:
-        location, _ = CULANE.locate(logits)
-        found = CULANE(logits=logits)
+    for given, expected in cases:
+        location, _ = CULANE.locate(given["logits"])
+        found = CULANE(**given)
         assert len(found) == len(expected)
         for points, lane in zip(found.lanes(), expected, strict=True):
             cells = location[::-1, lane["lane"]]
@@ -110,8 +101,3 @@ def test_impossible_numbers_are_refused(change):
     numbers = {"frame_hw": (9, 9), "rows_px": (1.0,), "cells": 1, "lanes": 1, "cell_px": 1.0}
     with pytest.raises(ValueError):
         RowAnchor(**{**numbers, **change})
-
-
-def test_numbers_survive_the_sidecar():
-    numbers = json.loads(json.dumps(decoder_to_dict(CULANE)))
-    assert decoder_from_dict(numbers) == CULANE

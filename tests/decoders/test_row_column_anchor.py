@@ -1,10 +1,9 @@
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from official_cases import official_cases
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.row_column_anchor import Refit, RowColumnAnchor
 
 CULANE = RowColumnAnchor(
@@ -38,20 +37,18 @@ def with_column_lane(decoder=SMALL, cells=(5, 5, 5, 5, 5), lane=0):
 
 
 def test_equals_the_official_postprocessing(shared):
-    folder = shared / "data" / "decoder_cases"
-    cases = json.loads((folder / "ufldv2.json").read_text())["cases"]
-    assert sum(len(lanes) for lanes in cases) > 15
-    with np.load(folder / "ufldv2.npz") as arrays:
-        for i, expected in enumerate(cases):
-            found = CULANE(**{name: arrays[f"{i}/{name}"][0] for name in CULANE.head_shapes})
-            assert len(found) == len(expected)
-            for points, lane in zip(found.lanes(), expected, strict=True):
-                official = np.float64(lane["points"])  # rows downwards, columns rightwards
-                if official[0, 1] < official[-1, 1]:
-                    official = official[::-1]
-                assert points.shape == official.shape
-                # int() cut the official points; 1e-3 covers float32 at a whole pixel.
-                assert ((points - official > -1e-3) & (points - official < 1 + 1e-3)).all()
+    cases = official_cases(shared, "ufldv2")
+    assert sum(len(lanes) for _, lanes in cases) > 15
+    for given, expected in cases:
+        found = CULANE(**{name: given[name][0] for name in CULANE.head_shapes})
+        assert len(found) == len(expected)
+        for points, lane in zip(found.lanes(), expected, strict=True):
+            official = np.float64(lane["points"])  # rows downwards, columns rightwards
+            if official[0, 1] < official[-1, 1]:
+                official = official[::-1]
+            assert points.shape == official.shape
+            # int() cut the official points; 1e-3 covers float32 at a whole pixel.
+            assert ((points - official > -1e-3) & (points - official < 1 + 1e-3)).all()
 
 
 def test_row_lane_has_its_x_on_every_row_from_the_bottom():
@@ -195,8 +192,3 @@ def test_wrong_shape_states_the_expected_one(name):
 def test_impossible_numbers_are_refused(change):
     with pytest.raises(ValueError):
         replace(SMALL, **change)
-
-
-@pytest.mark.parametrize("decoder", [CULANE, replace(SMALL, refit=Refit.MERGED)])
-def test_numbers_survive_the_sidecar(decoder):
-    assert decoder_from_dict(json.loads(json.dumps(decoder_to_dict(decoder)))) == decoder

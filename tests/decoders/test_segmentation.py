@@ -1,10 +1,8 @@
-import json
-
 import cv2
 import numpy as np
 import pytest
+from official_cases import official_cases
 
-from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.decoders.segmentation import Segmentation
 from trt_lane.metrics.culane import CulaneCounts, score_image
 
@@ -35,21 +33,11 @@ def heads(decoder, lanes=(), shape=None):
     return {"out": out, "lane": lane}
 
 
-def official_cases(shared):
-    folder = shared / "data" / "decoder_cases"
-    cases = json.loads((folder / "segmentation.json").read_text())["cases"]
-    with np.load(folder / "segmentation.npz") as arrays:
-        return [
-            ({k: arrays[f"{i}/{k}"][0] for k in ("out", "lane")}, lanes)
-            for i, lanes in enumerate(cases)
-        ]
-
-
 def test_equals_the_official_postprocessing(shared):
-    cases = official_cases(shared)
+    cases = official_cases(shared, "segmentation")
     assert sum(len(lanes) for _, lanes in cases) > 40
     for given, expected in cases:
-        found = CULANE(**given)
+        found = CULANE(**{name: value[0] for name, value in given.items()})
         assert len(found) == len(expected)
         for points, lane in zip(found.lanes(), expected, strict=True):
             official = np.float64(lane["points"])  # x truncated to whole pixels
@@ -188,8 +176,3 @@ def test_wrong_shape_is_an_error(out, lane):
 def test_impossible_numbers_are_refused(numbers):
     with pytest.raises(ValueError):
         Segmentation((590, 1640), (288, 800), **numbers)
-
-
-def test_survives_the_sidecar():
-    numbers = json.loads(json.dumps(decoder_to_dict(TUSIMPLE)))
-    assert decoder_from_dict(numbers) == TUSIMPLE

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from exported import assert_export_agrees, assert_heads_described, assert_trace_agrees
 from filled import filled
 from rule import load_case
 
+from trt_lane.decoders import decoder_from_dict, decoder_to_dict
+from trt_lane.image import ImageSpec
 from trt_lane.model import Metric, get_model, list_families, list_models
 
 NAMES = list_models()
@@ -65,6 +69,14 @@ def test_export_agrees(name):
 def test_demo_fits_in_twelve_megabytes_of_half_floats(name):
     with torch.device("meta"):
         assert 2 * sum(p.numel() for p in get_model(name).network().parameters()) < 12e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_geometry_and_decoder_survive_the_sidecar(name):
+    model = get_model(name)
+    told = json.loads(json.dumps([model.image.to_dict(), decoder_to_dict(model.decoder)]))
+    assert ImageSpec.from_dict(told[0]) == model.image
+    assert decoder_from_dict(told[1]) == model.decoder
 
 
 @pytest.mark.parametrize("name", NAMES)
