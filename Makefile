@@ -129,7 +129,7 @@ BUILD_CODE := $(addprefix engines/,build.py compat.py package.py $(notdir $(wild
 	$(wildcard trt_lane/building/*.py)
 
 .PHONY: help setup engine calibrate export build bundle verify sensitivity models test test-all lint weights pictures clean stamps
-.PHONY: plugins plugins-host plugins-resources
+.PHONY: plugins plugins-host plugins-resources plugins-coverage gpu-check
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -267,6 +267,15 @@ $(HOST_LIBRARY): $(PLUGIN_CODE)
 
 plugins-resources: ## write down each kernel's registers and shared memory (plugins/*/resources.txt)
 	@$(PLUGIN_PY) plugins/common/resources.py --write
+
+plugins-coverage: $(VENV)/installed ## which lines of the kernels the tests run, on the CPU
+	@$(PY) tests/plugins/kernel_coverage.py
+
+gpu-check: $(VENV)/installed ## on a GPU: every kernel and plugin against numpy, sanitized, timed; one report
+	@$(PY) tests/plugins/gpu_check.py --only-device
+	@$(MAKE) plugins
+	@$(PY) tests/plugins/gpu_check.py --out $(BUILD)/gpu_check.json
+	@$(PY) -m pytest -q -m gpu
 
 # ---- everything else ---------------------------------------------------------------------------
 models: $(VENV)/installed ## list all models with size, official score and licence

@@ -32,19 +32,17 @@ class Build:
 
     kernels: bool
     sanitized: bool = False
-    coverage: bool = False
     portable: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
         """For the compiler."""
-        optimised = "-O0" if self.coverage else "-O1" if self.kernels or self.sanitized else "-O3"
+        optimised = "-O1" if self.kernels or self.sanitized else "-O3"
         return (
             *FLAGS,
             *EXACT,
             optimised,
             *(SANITIZERS if self.sanitized else ()),
-            *(("--coverage",) if self.coverage else ()),
             *(("-DTRT_LANE_NO_SIMD",) if self.portable else ()),
             *(EXECUTION if self.kernels else ()),
         )
@@ -64,7 +62,7 @@ def library(build: Build) -> Path:
     out = CACHE / f"{_digest_of_names(objects)}.so"
     if not out.is_file():
         draft = out.with_suffix(f".{os.getpid()}")
-        linked = [f for f in build.flags if f.startswith(("-fsanitize", "--coverage"))]
+        linked = [f for f in build.flags if f.startswith("-fsanitize")]
         run([compiler(), "-shared", *linked, *objects, "-o", draft])
         draft.replace(out)
     return out
@@ -131,9 +129,6 @@ def _object(source: Path, flags: tuple[str, ...], specs: Path) -> Path:
         draft = out.with_suffix(f".{os.getpid()}.o")
         includes = ("-I", PLUGINS, "-I", specs.parent)
         run([compiler(), *flags, *includes, "-c", *language, source, "-o", draft])
-        notes = draft.with_suffix(".gcno")
-        if notes.is_file():
-            notes.replace(out.with_suffix(".gcno"))
         draft.replace(out)
     return out
 

@@ -33,7 +33,7 @@ def sanitizer() -> dict[str, str]:
 def test_every_case_runs_without_a_finding(sanitizer):
     libraries = [library(Build(kernels=k, sanitized=True)) for k in (False, True)]
     done = subprocess.run(
-        [sys.executable, HERE / "sanitized_cases.py", *libraries],
+        [sys.executable, HERE / "run_cases.py", *libraries],
         capture_output=True,
         text=True,
         check=False,

@@ -1,14 +1,16 @@
-"""Runs every case through the two libraries named on the command line, for a sanitizer to watch."""
+"""Runs every case through the two libraries that the command line names, for others to watch."""
 
 from __future__ import annotations
 
 import sys
 
+import numpy as np
 from cases import all_cases
 from running import by_kernels, difference, on_host
 from test_preprocess import (
     FORMATS,
     SPECS,
+    test_half_and_int8_inputs_are_rounded_as_numpy_does,
     test_host_gives_the_numbers_of_the_spec,
     test_kernels_give_the_numbers_of_the_spec,
     test_rows_may_be_padded,
@@ -29,6 +31,8 @@ def main() -> None:
             test_host_gives_the_numbers_of_the_spec(host, spec, pixels)
             test_kernels_give_the_numbers_of_the_spec(kernels, spec, pixels)
         test_rows_may_be_padded(host, kernels, pixels)
+    for dtype in (np.float16, np.int8):
+        test_half_and_int8_inputs_are_rounded_as_numpy_does(host, kernels, "shrunk", dtype)
     print(f"{len(all_cases())} cases")
 
 
