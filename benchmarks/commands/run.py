@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
     """Measure, write, print."""
     from benchmarks.bench import Plan, bench
     from benchmarks.bench_text import text
+    from benchmarks.html import page
     from benchmarks.measure import Conditions
+    from trt_lane.files import write_bytes
 
     conditions = Conditions(
         args.threads, args.starts, max(args.most_starts, args.starts), args.seconds, args.noise,
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     report = bench(plan, lambda line: print(line, flush=True))
     out = args.out or args.artifact / "bench"
     report.save(out / "report.json")
+    write_bytes(out / "report.html", page(report).encode())
     print(text(report))
-    print(f"report     {out / 'report.json'}")
+    print(f"report     {out / 'report.html'}")
     return 0

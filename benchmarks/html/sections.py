@@ -1,0 +1,251 @@
+"""The sections below the summary; one that has nothing to show is empty text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from benchmarks.bench_report import BenchmarkReport
+from benchmarks.bench_text import scenario_line
+from benchmarks.html.charts import distribution, number, stacked, timeline
+
+COLOURS = ("#3b6fd4", "#2f9e44", "#e8890c", "#8e44ad", "#c92a2a", "#11808f", "#6b7280")
+# Open in the page; the rest of a long table is behind a click.
+ROWS_SHOWN = 20
+
+
+def latency(report: BenchmarkReport) -> str:
+    """Distribution, timeline and percentiles."""
+    summary = report.latency.summary()
+    names = ("p50", "p90", "p99", "p99.9", "max")
+    rows = [
+        [stage, *("-" if row[n] is None else number(row[n]) for n in names)]
+        for stage, row in summary["stages"].items()
+    ]
+    misses = ", ".join(
+        f"{100 * share:.1f} % at {hz} Hz" for hz, share in summary["deadline_misses"].items()
+    )
+    note = (
+        f"{summary['frames']} frames in {summary['starts']} new processes; a percentile that fewer "
+        f"than 5 frames lie beyond is left out. Jitter {number(summary['jitter_ms'])} ms between "
+        f"neighbouring frames. Frames longer than a camera's interval: {misses}. One reading of "
+        f"the clock costs {1e6 * summary['timer_ms']:.0f} ns."
+    )
+    charts = f'<div class="charts">{distribution(report.latency)}{timeline(report.latency)}</div>'
+    return _section("Latency", charts + _table(["ms", *names], rows) + _dim(note))
+
+
+def stages(report: BenchmarkReport) -> str:
+    """Where the time goes."""
+    summary = report.latency.summary()["stages"]
+    parts = [
+        (stage, max(summary[stage]["p50"], 0.0), COLOURS[i % len(COLOURS)])
+        for i, stage in enumerate(report.latency.stages[:-1])
+    ]
+    whole = sum(value for _, value, _ in parts) or 1.0
+    key = "".join(
+        f'<li><i style="background:{colour}"></i>{escape(name)} {number(value)} ms, '
+        f"{100 * value / whole:.0f} %</li>"
+        for name, value, colour in parts
+    )
+    return _section("Stages", f'{stacked(parts)}<ul class="key">{key}</ul>')
+
+
+def scenarios(report: BenchmarkReport) -> str:
+    """MLPerf's scenarios in words."""
+    rows = []
+    for scenario in report.scenarios:
+        line = scenario_line(scenario)
+        rows.append([scenario["scenario"], line[len(scenario["scenario"]) :].strip()])
+    return _section("Scenarios", _table(["scenario", "result"], rows, words=(1,))) if rows else ""
+
+
+def accuracy(report: BenchmarkReport) -> str:
+    """Figures of engine and float, and F1 per category as bars."""
+    found = report.accuracy
+    if found is None:
+        return ""
+    forms = sorted(found.forms, key=lambda name: name != "float")
+    title = {"float": "float", "engine": f"engine ({report.precision})"}
+    rows = [
+        [figure, *(f"{values[f]:.4f}" if f in values else "-" for f in forms)]
+        for figure, values in found.figures().items()
+    ]
+    table = _table(["", *(title[f] for f in forms)], rows)
+    note = _dim(f"{len(found.frames)} frames of {found.data}")
+    return _section("Accuracy", table + note + _categories(report, forms))
+
+
+def peers(report: BenchmarkReport) -> str:
+    """What else could run the model, on the same frames in the same run."""
+    if not report.peers:
+        return ""
+    rows = [
+        [
+            peer["name"],
+            number(peer["p50_ms"]) if "p50_ms" in peer else "-",
+            number(peer["p99_ms"]) if peer.get("p99_ms") is not None else "-",
+            f"{peer['ratio']:.2f} x" if "ratio" in peer else "-",
+            f"{peer['f1']:.4f}" if peer.get("f1") is not None else "-",
+            peer.get("missing", ""),
+        ]
+        for peer in report.peers
+    ]
+    head = ["frame to lanes", "p50 ms", "p99 ms", "our speed-up", "F1", ""]
+    return _section("What else could run it", _table(head, rows, words=(5,)))
+
+
+def layers(report: BenchmarkReport) -> str:
+    """Precision and work of every layer that multiplies, heaviest first."""
+    found = [r for r in report.layers if r["macs"] or r["activation_macs"]]
+    if not found:
+        return ""
+    found.sort(key=lambda r: -(r["macs"] + r["activation_macs"]))
+    whole = sum(r["macs"] + r["activation_macs"] for r in found)
+    rows = [_layer(record, whole) for record in found]
+    head = ["layer", "precision", "MMACs", "share", "kind", "why not INT8"]
+    shown = _table(head, rows[:ROWS_SHOWN], words=(5,), raw=(1, 3), kind="wide")
+    if len(rows) > ROWS_SHOWN:
+        rest = _table(head, rows[ROWS_SHOWN:], words=(5,), raw=(1, 3), kind="wide")
+        shown += (
+            f"<details><summary>{len(rows) - ROWS_SHOWN} smaller layers</summary>{rest}</details>"
+        )
+    int8 = sum(r["macs"] for r in found if set(r["inputs"]) == {"INT8"})
+    weighted = sum(r["macs"] for r in found) or 1
+    note = _dim(f"{100 * int8 / weighted:.1f} % of the weighted layers' MACs run in INT8.")
+    return _section("Layers", note + shown)
+
+
+def worst_frames(report: BenchmarkReport) -> str:
+    """The frames where the engine bends lanes most."""
+    if not report.pictures:
+        return ""
+    figures = "".join(
+        f'<figure><img src="data:image/jpeg;base64,{escape(p["jpeg"])}" '
+        f'alt="{escape(p["caption"])}" loading="lazy"><figcaption>{escape(p["caption"])}'
+        "</figcaption></figure>"
+        for p in report.pictures
+    )
+    key = (
+        '<ul class="key"><li><i style="background:#3ce678"></i>float</li>'
+        '<li><i style="background:#ff3c28"></i>engine</li></ul>'
+    )
+    return _section("Worst frames", f'{key}<div class="frames">{figures}</div>')
+
+
+def environment(report: BenchmarkReport) -> str:
+    """What was measured on, and what it was like before, during and after."""
+    found = report.environment
+    rows = [[name.replace("_", " "), str(value)] for name, value in found.facts.items()]
+    rows += [[name, version] for name, version in found.versions.items()]
+    rows += [["code", found.git or "no repository"]]
+    rows += [[f"sha256 of {name}", digest] for name, digest in report.digests.items()]
+    rows += [[name.replace("_", " "), str(value)] for name, value in report.conditions.items()]
+    if found.other_cores is not None:
+        rows += [["cores busy with other programs", f"{found.other_cores:.2f}"]]
+    facts = _table(["fact", "value"], rows, words=(1,))
+    states = [
+        [
+            state.when,
+            _pairs(state.clocks_mhz, 0),
+            _pairs(state.temperatures_c, 1),
+            "-" if state.power_w is None else number(state.power_w),
+            "-" if state.load_average is None else f"{state.load_average:.2f}",
+            ", ".join(state.throttle) or "no",
+        ]
+        for state in found.states
+    ]
+    head = ["when", "MHz", "°C", "W", "load", "throttled"]
+    return _section("Environment", facts + _table(head, states))
+
+
+def _categories(report: BenchmarkReport, forms: Sequence[str]) -> str:
+    tables = []
+    for iou in (0.5, 0.75):
+        found = report.accuracy.by_category(iou)
+        if not found:
+            return ""
+        rows = []
+        for category, entry in found.items():
+            row = [category, str(entry["frames"])]
+            for form in forms:
+                value = entry[form]
+                bar = _bar(value, "float" if form == "float" else "int8")
+                # Crossroads have no lanes: whatever is found there is made up.
+                row.append(f"{value} made up" if isinstance(value, int) else f"{value:.4f}{bar}")
+            rows.append(row)
+        raw = tuple(range(2, 2 + len(forms)))
+        caption = f"F1 at IoU {iou:g} per category"
+        tables.append(_table(["category", "frames", *forms], rows, raw=raw, caption=caption))
+    return "".join(tables)
+
+
+def _layer(record: dict[str, Any], whole: int) -> list[str]:
+    work = record["macs"] + record["activation_macs"]
+    precision = "+".join(sorted(set(record["inputs"]))) or "?"
+    kind = "int8" if precision == "INT8" else ""
+    # A builder's name for a fused layer may hold all of its parts; the ONNX node says as much.
+    name = (record["onnx_nodes"] or [record["name"]])[0]
+    reason = record["reason"] or ("attention" if record["activation_macs"] else "")
+    return [
+        name,
+        f'<span class="chip {kind}">{escape(precision)}</span>',
+        f"{work / 1e6:.2f}",
+        _bar(work / whole, ""),
+        record["kind"],
+        reason,
+    ]
+
+
+def _bar(share: float, kind: str) -> str:
+    width = 100 * min(max(share, 0.0), 1.0)
+    return f'<div class="track"><i class="{kind}" style="width:{width:.1f}%"></i></div>'
+
+
+def _pairs(values: dict[str, float], digits: int) -> str:
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items()) or "-"
+
+
+def _section(title: str, inner: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
+
+
+def _dim(words: str) -> str:
+    return f'<p class="dim">{escape(words)}</p>'
+
+
+def _table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    words: Sequence[int] = (),
+    raw: Sequence[int] = (),
+    caption: str = "",
+    kind: str = "",
+) -> str:
+    """A table that scrolls by itself where it is too wide.
+
+    Args:
+        head: names of the columns.
+        rows: cells, as text.
+        words: columns of prose.
+        raw: columns that hold HTML made here.
+        caption: above it.
+        kind: class of its style.
+    """
+    top = "".join(
+        f'<th class="words">{escape(cell)}</th>' if i in words else f"<th>{escape(cell)}</th>"
+        for i, cell in enumerate(head)
+    )
+    lines = []
+    for row in rows:
+        cells = []
+        for i, cell in enumerate(row):
+            inner = cell if i in raw else escape(cell)
+            cells.append(f'<td class="words">{inner}</td>' if i in words else f"<td>{inner}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table class="{kind}">{title}<thead><tr>{top}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
