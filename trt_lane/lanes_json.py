@@ -16,7 +16,7 @@ def lanes_to_plain(lanes: LaneSet) -> dict[str, Any]:
         "height": lanes.frame_hw[0],
         "width": lanes.frame_hw[1],
         "lanes": [
-            {"score": round(float(score), 6), "points": np.round(points, 3).tolist()}
+            {"score": round(float(score), 6), "points": np.round(np.float64(points), 3).tolist()}
             for score, points in zip(lanes.scores, lanes.lanes(), strict=True)
         ],
     }

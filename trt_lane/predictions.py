@@ -17,6 +17,7 @@ from trt_lane.datasets.video import VideoFrames
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import write_bytes, write_json
 from trt_lane.lanes import LaneSet
+from trt_lane.lanes_json import lanes_to_plain
 
 SCHEMA = 1
 _JPEG_QUALITY = 90
@@ -99,17 +100,7 @@ class _Json:
         self.frames: list[dict] = []
 
     def write(self, name: str, frame: np.ndarray, lanes: LaneSet) -> None:
-        self.frames.append(
-            {
-                "name": name,
-                "height": lanes.frame_hw[0],
-                "width": lanes.frame_hw[1],
-                "lanes": [
-                    {"score": round(float(score), 6), "points": np.round(points, 3).tolist()}
-                    for score, points in zip(lanes.scores, lanes.lanes(), strict=True)
-                ],
-            }
-        )
+        self.frames.append({"name": name, **lanes_to_plain(lanes)})
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from trt_lane.cli import main
+from trt_lane.errors import TrtLaneError
+from trt_lane.runtime.source import camera, video
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (164, 59))
+    for i in range(30):
+        writer.write(np.full((59, 164, 3), 8 * i, np.uint8))
+    writer.release()
+    return path
+
+
+def run_words(folder, drive, *more):
+    words = ["run", folder, "--video", drive, "--threads", "1", "--max-age", "60000", *more]
+    return list(map(str, words))
+
+
+def test_a_video_gives_a_line_per_frame_and_a_recording(folder, drive, tmp_path, capsys):
+    words = run_words(folder, drive, "--json", "--record", tmp_path / "out.avi")
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(30))
+    assert all(line["valid"] and line["age_ms"] >= line["latency_ms"] >= 0 for line in lines)
+    assert "frames=30" in err and "invalid=0" in err
+    assert cv2.VideoCapture(str(tmp_path / "out.avi")).read()[0]
+
+
+def test_two_videos_are_two_cameras(folder, drive, capsys):
+    assert main([*run_words(folder, drive, "--json"), "--video", str(drive)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [sum(line["camera"] == c for line in lines) for c in (0, 1)] == [30, 30]
+
+
+def test_frames_and_loop_bound_each_other(folder, drive, capsys):
+    assert main(run_words(folder, drive, "--json", "--loop", "--frames", "75")) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["sequence"] for line in lines] == list(range(75))
+
+
+def test_realtime_takes_the_files_own_time(folder, drive):
+    start = time.monotonic()
+    assert main(run_words(folder, drive, "--realtime")) == 0
+    assert time.monotonic() - start > 1.0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--udp", "10.0.0.1:5600"], "--udp-allow-remote"),
+        (["--ros2", "/lanes"], "no ROS 2 here"),
+        (["--shared-memory", "../x"], "no name"),
+        (["--rate", "-1"], "--rate is -1"),
+        (["--record", "/nowhere/out.avi"], "no folder"),
+    ],
+)
+def test_wrong_wishes_are_one_line(folder, drive, capsys, more, message):
+    assert main(run_words(folder, drive, *more)) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_sources_that_are_none_are_refused(tmp_path, drive):
+    for text in ("", "front", "/dev/sda", "file:///etc/passwd", "csi:0 ! filesink", "-1"):
+        with pytest.raises(TrtLaneError, match="no camera"):
+            camera(text)
+    with pytest.raises(TrtLaneError, match="say --video"):
+        camera(str(drive))
+    (tmp_path / "no.mp4").write_bytes(b"x" * 100)
+    with pytest.raises(TrtLaneError, match="not a video"):
+        video(tmp_path / "no.mp4")
+    with pytest.raises(TrtLaneError, match="no video file"):
+        video(tmp_path / "none.mp4")
+
+
+def test_a_password_in_a_streams_address_is_not_shown():
+    spec = camera("rtsp://user:secret@10.0.0.5/stream")
+    assert spec.name == "rtsp://10.0.0.5/stream" and spec.live
+    assert camera("2").name == camera("/dev/video2").name == "/dev/video2"
+
+
+def test_without_an_installed_engine_the_way_to_one_is_said(drive, tmp_path, capsys):
+    assert main(["run", "--root", str(tmp_path), "--video", str(drive)]) == 2
+    assert "trt-lane install BUNDLE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after_s", [0.05, 0.6, 2.5])
+def test_a_signal_in_any_state_ends_it_with_nothing_left_behind(
+    folder, drive, tmp_path, number, after_s
+):
+    words = run_words(folder, drive, "--loop", "--realtime", "--record", tmp_path / "out.avi",
+                      "--shared-memory", f"test{os.getpid()}")  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "trt_lane", *words], stderr=subprocess.PIPE, text=True,
+        env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    time.sleep(after_s)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=20)
+    # Before Python has come to our handlers the signal's own status is all there is.
+    assert child.returncode in (0, 128 + number, -number), err
+    if child.returncode >= 0:
+        assert "Traceback" not in err
+    assert not list(tmp_path.glob(".out*"))
+    assert not os.path.exists(f"/dev/shm/trt_lane.test{os.getpid()}")
+    if (tmp_path / "out.avi").exists():
+        assert cv2.VideoCapture(str(tmp_path / "out.avi")).read()[0]
