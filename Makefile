@@ -261,7 +261,7 @@ plugins-host: $(HOST_LIBRARY) ## decoders compiled for this machine's CPU; needs
 $(HOST_LIBRARY): $(PLUGIN_CODE)
 	@$(PLUGIN_PY) plugins/common/generate.py $(PLUGINS)/generated
 	@echo "==> $(CXX)        $@"
-	@$(CXX) -std=c++17 -O3 -ffp-contract=off -fPIC -shared -fvisibility=hidden -Wall -Wextra \
+	@$(CXX) -std=c++17 -O3 -ffp-contract=off -fno-trapping-math -fPIC -shared -fvisibility=hidden -Wall -Wextra \
 		-I plugins -I $(PLUGINS)/generated plugins/host.cpp plugins/common/registry.cpp -o $@.new
 	@mv $@.new $@
 
@@ -309,6 +309,15 @@ VERDICT ?= $(BUILD)/verdict.json
 bench-compare: $(VENV)/installed ## BASE, NEW: no worse, worse or not comparable, figure by figure (VERDICT=FILE)
 	@test -n '$(NEW)' || { echo 'no report NEW=...; expected what make bench wrote' >&2; exit 2; }
 	@$(PY) -m benchmarks compare $(if $(BASE),'$(BASE)') '$(NEW)' --out '$(VERDICT)'
+
+# Not an engine's target alone: peaks are of a device (benchmarks/roofline/devices).
+DEVICE = $(if $(filter auto,$(TARGET)),all,$(TARGET))
+REPORT ?=
+
+roofline: $(VENV)/installed ## MODEL, TARGET=agx-orin|jetson-orin|rtx4090|all…: the least time per layer (REPORT=FILE)
+	@$(MAKE) TARGET=auto stamps
+	@$(MAKE) TARGET=auto $(FLOAT_ONNX)
+	@$(PY) -m benchmarks roofline $(FLOAT_ONNX) --target '$(DEVICE)' $(if $(REPORT),--report '$(REPORT)')
 
 test: $(VENV)/installed ## the tests that CI runs
 	@echo "==> tests"

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "common/decoder.h"
@@ -34,7 +35,8 @@ LANE_HD double row_anchor_share(int cell, float weight, float sum) {
     return static_cast<double>(cell) * static_cast<double>(weight / sum);
 }
 
-// `absent` is the weight of "no lane"; `sum` that of all cells.
+// `absent` is the weight of "no lane", `sum` that of all cells. A tie of "no lane" with the
+// likeliest cell is a point: the first of equals, as the official argmax.
 LANE_HD RowAnchorPlace row_anchor_place(RowAnchorParams const& p, double expected, float sum,
                                         float absent) {
     return {expected + p.cell_offset, 1.0f - absent / (sum + absent)};
@@ -43,31 +45,6 @@ LANE_HD RowAnchorPlace row_anchor_place(RowAnchorParams const& p, double expecte
 // x in frame pixels, float64: whether it is finite decides if the point counts.
 LANE_HD double row_anchor_x(RowAnchorParams const& p, double cell) {
     return cell * p.cell_px + p.x_offset_px;
-}
-
-// One anchor in one thread: logits of the cells and of "no lane" behind them, `stride` apart.
-template <typename T>
-LANE_HD RowAnchorPlace row_anchor_locate(RowAnchorParams const& p, T const* logits, int stride) {
-    float largest = to_float(logits[0]);
-    bool sound = finite(largest);
-    for (int g = 1; g < p.cells; ++g) {
-        float const logit = to_float(logits[static_cast<std::int64_t>(g) * stride]);
-        sound = sound && finite(logit);
-        largest = logit > largest ? logit : largest;
-    }
-    float const none = to_float(logits[static_cast<std::int64_t>(p.cells) * stride]);
-    // A tie is a point: the first of equals, as the official argmax.
-    if (!sound || !finite(none) || none > largest) return row_anchor_nowhere();
-    float sum = 0.0f;
-    for (int g = 0; g < p.cells; ++g) {
-        sum += row_anchor_weight(to_float(logits[static_cast<std::int64_t>(g) * stride]), largest);
-    }
-    double expected = 0.0;
-    for (int g = 0; g < p.cells; ++g) {
-        float const logit = to_float(logits[static_cast<std::int64_t>(g) * stride]);
-        expected += row_anchor_share(g, row_anchor_weight(logit, largest), sum);
-    }
-    return row_anchor_place(p, expected, sum, row_anchor_weight(none, largest));
 }
 
 struct RowAnchor {
@@ -103,13 +80,14 @@ struct RowAnchor {
     template <typename T>
     static void decode(Params const& p, Heads const& heads, int batch, Lanes const& lanes) {
         int const anchors = p.rows * p.lanes;
-        std::vector<RowAnchorPlace> places(anchors);
+        Scratch scratch(p.cells, anchors);
         for (int n = 0; n < batch; ++n) {
-            T const* logits =
-                heads.as<T>(0) + static_cast<std::size_t>(n) * (p.cells + 1) * anchors;
-            for (int a = 0; a < anchors; ++a) places[a] = row_anchor_locate(p, logits + a, anchors);
+            locate(p, heads.as<T>(0) + static_cast<std::size_t>(n) * (p.cells + 1) * anchors,
+                   &scratch);
             LaneWriter writer(lanes, n, p.slots, p.rows);
-            for (int lane = 0; lane < p.lanes; ++lane) write_lane(p, places.data() + lane, writer);
+            for (int lane = 0; lane < p.lanes; ++lane) {
+                write_lane(p, scratch.places.data() + lane, writer);
+            }
         }
     }
 
@@ -117,6 +95,62 @@ struct RowAnchor {
                               void* workspace, cudaStream_t stream);
 
 private:
+    struct Scratch {
+        Scratch(int cells, int anchors)
+            : places(anchors),
+              largest(anchors),
+              sum(anchors),
+              unsound(anchors),
+              expected(anchors),
+              weights(static_cast<std::size_t>(cells) * anchors) {}
+        std::vector<RowAnchorPlace> places;
+        std::vector<float> largest, sum, unsound;
+        std::vector<double> expected;
+        std::vector<float> weights;  // (cells, anchors)
+    };
+
+    // All anchors side by side, cell by cell: loops that the compiler turns into vector code.
+    template <typename T>
+    static void locate(Params const& p, T const* logits, Scratch* scratch) {
+        int const anchors = p.rows * p.lanes;
+        float* largest = scratch->largest.data();
+        float* sum = scratch->sum.data();
+        float* unsound = scratch->unsound.data();
+        double* expected = scratch->expected.data();
+        std::fill_n(largest, anchors, -INFINITY);
+        for (int a = 0; a < anchors; ++a) sum[a] = unsound[a] = 0.0f, expected[a] = 0.0;
+        for (int g = 0; g < p.cells; ++g) {
+            T const* row = logits + static_cast<std::size_t>(g) * anchors;
+            for (int a = 0; a < anchors; ++a) {
+                float const logit = to_float(row[a]);
+                unsound[a] += logit * 0.0f;  // 0, or NaN from NaN and infinity on
+                largest[a] = logit > largest[a] ? logit : largest[a];
+            }
+        }
+        for (int g = 0; g < p.cells; ++g) {
+            T const* row = logits + static_cast<std::size_t>(g) * anchors;
+            float* weights = scratch->weights.data() + static_cast<std::size_t>(g) * anchors;
+            for (int a = 0; a < anchors; ++a) {
+                weights[a] = row_anchor_weight(to_float(row[a]), largest[a]);
+                sum[a] += weights[a];
+            }
+        }
+        for (int g = 0; g < p.cells; ++g) {
+            float const* weights = scratch->weights.data() + static_cast<std::size_t>(g) * anchors;
+            for (int a = 0; a < anchors; ++a) {
+                expected[a] += row_anchor_share(g, weights[a], sum[a]);
+            }
+        }
+        T const* last = logits + static_cast<std::size_t>(p.cells) * anchors;
+        for (int a = 0; a < anchors; ++a) {
+            float const none = to_float(last[a]);
+            bool const present = unsound[a] == 0.0f && finite(none) && !(none > largest[a]);
+            scratch->places[a] = present ? row_anchor_place(p, expected[a], sum[a],
+                                                            row_anchor_weight(none, largest[a]))
+                                         : row_anchor_nowhere();
+        }
+    }
+
     // `places` of one lane, p.lanes apart.
     static void write_lane(Params const& p, RowAnchorPlace const* places, LaneWriter& writer) {
         int count = 0;
