@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.device import sysfs, tegrastats
-from benchmarks.device.nvml import Nvml
-from benchmarks.device.state import DeviceState
 from benchmarks.machine import machine, versions
+from trt_lane.device import sysfs, tegrastats
+from trt_lane.device.nvml import Nvml
+from trt_lane.device.state import DeviceState
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCK_SHARE = 0.05  # clocks further apart are another machine, for what a figure is worth

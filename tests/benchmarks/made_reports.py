@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.accuracy import IOUS, Accuracy, Form
 from benchmarks.bench_report import BenchmarkReport
-from benchmarks.device.state import DeviceState
 from benchmarks.environment import Environment
 from benchmarks.latency import Latency, Start
+from trt_lane.device.state import DeviceState
 
 FACTS = {"cpu": "Model T", "cores": 2, "threads": 1, "runtime": "onnxruntime 1.32.0"}
 STAGES = ("preprocess", "network", "decode", "total")

@@ -7,8 +7,8 @@ from made_reports import made_culane, made_latency, made_report
 from benchmarks.__main__ import main
 from benchmarks.baselines import baseline_of, save_baseline
 from benchmarks.compare import compare
-from benchmarks.device.state import DeviceState
 from benchmarks.verdict import Scale, Word
+from trt_lane.device.state import DeviceState
 from trt_lane.errors import TrtLaneError
 
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.device.state import DeviceState
 from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
+from trt_lane.device.state import DeviceState
 
 FACTS = {"cpu": "Model T", "cores": 2, "threads": 1, "runtime": "onnxruntime 1.32.0"}
 

@@ -1,1 +1,0 @@
-"""What a device says of itself: NVML, sysfs, tegrastats and nvpmodel, read and never set."""

@@ -1,0 +1,97 @@
+"""Device: what a processor can do at most, with the source of its figures."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from trt_lane.errors import TrtLaneError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent / "devices"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Peaks that no kernel passes.
+
+    Attributes:
+        name: file stem in benchmarks/roofline/devices.
+        description: one line for people.
+        int8_tops: dense INT8 operations per second, in 1e12; a multiply-accumulate is two.
+        fp16_tflops: dense FP16 operations per second on tensor cores, in 1e12.
+        bandwidth_gb_s: of its memory, in 1e9 bytes per second.
+        l2_mb: of its last cache, in 2**20 bytes.
+        targets: names in engines/targets that may be this device.
+        source: where the figures come from, and how dense ones were had of sparse ones.
+    """
+
+    name: str
+    description: str
+    int8_tops: float
+    fp16_tflops: float
+    bandwidth_gb_s: float
+    l2_mb: float
+    source: str
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))
+        for name in ("int8_tops", "fp16_tflops", "bandwidth_gb_s", "l2_mb"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ValueError(f"{name} is {value!r}; expected a number above 0")
+        if not self.source:
+            raise ValueError("no source; expected where the peaks come from")
+
+
+def list_devices() -> list[Device]:
+    """All known devices, by name."""
+    return [read_device(path) for path in sorted(FOLDER.glob("*.toml"))]
+
+
+def find_devices(name: str) -> list[Device]:
+    """Devices of a name, of a target in engines/targets, of a TOML file, or all of them.
+
+    Args:
+        name: "agx-orin", "jetson-orin", a path that ends in .toml, or "all".
+    """
+    if name.endswith(".toml"):
+        return [read_device(Path(name))]
+    devices = list_devices()
+    found = [d for d in devices if name == "all" or name == d.name or name in d.targets]
+    if not found:
+        known = [d.name for d in devices] + sorted({t for d in devices for t in d.targets})
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise TrtLaneError(
+            f"no peaks of a device {name!r}; {hint}known: {', '.join(known)}, all, or a file.toml "
+            f"like those in {FOLDER.relative_to(FOLDER.parents[2])}"
+        )
+    # A device of exactly that name is meant, though it may be a target's name too.
+    exact = [d for d in found if d.name == name]
+    return exact or found
+
+
+def read_device(path: Path) -> Device:
+    """A device from its TOML file; unknown or missing keys and wrong values are errors."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrtLaneError(f"cannot read the device {path}: {error}") from None
+    known = [f.name for f in fields(Device) if f.name != "name"]
+    unknown = sorted(table.keys() - set(known))
+    if unknown:
+        raise TrtLaneError(
+            f"{path.name} has unknown key {unknown[0]!r}; known keys: {', '.join(known)}"
+        )
+    try:
+        return Device(name=path.stem, **table)
+    except (TypeError, ValueError) as error:
+        raise TrtLaneError(f"{path.name}: {error}") from None
