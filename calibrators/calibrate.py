@@ -8,18 +8,17 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
-from calibrators.collect import Progress, add_values, collect
-from calibrators.fake_quant import channel_axis, round_to_levels
+from calibrators.collect import Progress, collect
+from calibrators.equalise import find_equalisation
+from calibrators.fake_quant import round_to_levels
 from calibrators.insert import quantisation_sites, quantised_layers
-from calibrators.observers import MSE_CANDIDATES, MSE_NORM, OBSERVERS, Statistics, fp16_exact
-from calibrators.recipe import QuantRecipe, TensorRecipe
+from calibrators.recipe import QuantRecipe
+from calibrators.steps import activation_scale, edge_bits, weight_scale
 from trt_lane.errors import TrtLaneError
-from trt_lane.scales import Scale, ScaleTable
-
-# Elements of a weight tensor that are searched at once; bounds the memory of the MSE search.
-_CHUNK = 1 << 22
+from trt_lane.models._equalised import equalised
+from trt_lane.scales import Equalisation, Scale, ScaleTable
 
 
 def calibrate(
@@ -30,6 +29,8 @@ def calibrate(
     progress: Progress = lambda items, _: items,
 ) -> ScaleTable:
     """A ScaleTable by the recipe's observers, weights rounded to nearest.
+
+    All of it is of the equalised network where the recipe equalises.
 
     Args:
         graph_module: from trt_lane.models._folded.fold.
@@ -49,6 +50,10 @@ def calibrate(
     sites = quantisation_sites(graph_module, float_layers)
     if not sites:
         raise TrtLaneError("nothing to quantise: every layer of the network is kept in float")
+    equalisation = Equalisation()
+    if recipe.equalise:
+        equalisation = find_equalisation(graph_module, frames, recipe, float_layers, progress)
+    graph_module = equalised(graph_module, equalisation)
     watched = {site.tensor: site.key for site in sites}
     statistics, maxima = collect(graph_module, frames, watched, recipe.batch, progress)
     layers = quantised_layers(graph_module, float_layers)
@@ -76,67 +81,6 @@ def calibrate(
         "simulated": not recipe.deployable,
         "dead_tensors": sorted(k for k, s in statistics.items() if s.absmax == 0),
     }
-    return ScaleTable(sites, activations, weights, rounded, maxima, digests, info)
-
-
-def activation_scale(statistics: Statistics, recipe: TensorRecipe, bits: int) -> Scale:
-    """One step for a tensor; a tensor that is always zero gets step 1 / qmax."""
-    qmax = (1 << (bits - 1)) - 1
-    if statistics.absmax == 0:
-        return Scale(fp16_exact(1 / qmax), None, bits)
-    extra = {"share": recipe.percentile} if recipe.observer == "percentile" else {}
-    threshold = OBSERVERS[recipe.observer](statistics, qmax, **extra)
-    return Scale(fp16_exact(max(threshold, 1e-12) / qmax), None, bits)
-
-
-@torch.no_grad()
-def weight_scale(layer: nn.Module, recipe: TensorRecipe, bits: int) -> Scale:
-    """One step per output channel; a channel of zeros gets step 1 / qmax."""
-    axis = channel_axis(layer)
-    qmax = (1 << (bits - 1)) - 1
-    rows = layer.weight.detach().transpose(0, axis).flatten(1)  # (channels, the rest)
-    threshold = rows.abs().amax(dim=1)
-    if recipe.observer == "mse":
-        size = max(1, _CHUNK // rows.shape[1])
-        parts = [_mse_rows(rows[i : i + size], qmax) for i in range(0, len(rows), size)]
-        threshold = torch.cat(parts)
-    elif recipe.observer != "minmax":
-        threshold = torch.tensor([_observe_row(row, recipe, qmax) for row in rows])
-    threshold = torch.where(threshold > 0, threshold, torch.ones(()))
-    return Scale(fp16_exact(threshold.numpy() / qmax), axis, bits)
-
-
-def edge_bits(layers: list[str], recipe: QuantRecipe) -> tuple[dict[str, int], dict[str, int]]:
-    """Weights of the first and the last layer stay at 8 bits in low-bit runs (usual practice).
-
-    Returns:
-        Bits by layer path, and by activation key (the image).
-    """
-    if recipe.deployable:
-        return {}, {}
-    return {layers[0]: 8, layers[-1]: 8}, {"image": 8}
-
-
-def _mse_rows(rows: Tensor, qmax: int) -> Tensor:
-    """Per row the threshold of least L2.4 error among shrunken ranges."""
-    absmax = rows.abs().amax(dim=1)
-    best_error = torch.full_like(absmax, float("inf"))
-    best = absmax.clone()
-    # As in BRECQ's code: below a fifth of the range the clipping error wins at any width.
-    lowest = MSE_CANDIDATES // 5
-    for i in range(lowest, MSE_CANDIDATES + 1):
-        threshold = absmax * (i / MSE_CANDIDATES)
-        step = (threshold / qmax).clamp_min(1e-12)[:, None]
-        error = (torch.clamp(torch.round(rows / step), -qmax - 1, qmax) * step - rows).abs_()
-        total = error.pow_(MSE_NORM).sum(dim=1)
-        better = total < best_error
-        best_error = torch.where(better, total, best_error)
-        best = torch.where(better, threshold, best)
-    return best
-
-
-def _observe_row(row: Tensor, recipe: TensorRecipe, qmax: int) -> float:
-    statistics = Statistics(absmax=float(row.abs().max()))
-    add_values(statistics, row)
-    extra = {"share": recipe.percentile} if recipe.observer == "percentile" else {}
-    return OBSERVERS[recipe.observer](statistics, qmax, **extra) if statistics.absmax else 0.0
+    return ScaleTable(
+        sites, activations, weights, rounded, maxima, digests, info, equalised=equalisation
+    )

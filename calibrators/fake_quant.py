@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from calibrators.insert import insert_sites
+from trt_lane.models._equalised import equalised
 from trt_lane.models._folded import TRANSPOSED
 from trt_lane.scales import Scale, ScaleTable, Site
 
@@ -66,7 +67,9 @@ def channel_axis(layer: nn.Module) -> int:
 def quantised_network(graph_module: fx.GraphModule, table: ScaleTable) -> fx.GraphModule:
     """The folded network as the engine will compute it, by fake quantisation."""
     network = insert_sites(
-        graph_module, table.sites, lambda site: ActivationQuantizer(table.activations[site.key])
+        equalised(graph_module, table.equalised),
+        table.sites,
+        lambda site: ActivationQuantizer(table.activations[site.key]),
     )
     replace_weights(
         network, {n: FixedWeight(table.rounded[n], s) for n, s in table.weights.items()}

@@ -21,8 +21,8 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import CONVOLUTIONS, TRANSPOSED, weighted_module
 from trt_lane.scales import Site
 
-_ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
-_CONCATS = (torch.cat, torch.concat, torch.concatenate)
+ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+CONCATS = (torch.cat, torch.concat, torch.concatenate)
 _VIEWS = (
     *("reshape", "view", "flatten", "permute", "transpose", "unsqueeze", "squeeze", "expand"),
     *("t", "chunk", "split", "unflatten"),
@@ -72,11 +72,11 @@ def quantisation_sites(
     for node in graph_module.graph.nodes:
         if node.op == "call_module" and node.target in quantised:
             plan.demand(node.all_input_nodes[0], node)
-        elif node.op != "call_module" and node.target in _ADDS:
+        elif node.op != "call_module" and node.target in ADDS:
             for operand in _identity_operands(graph_module, node, quantised, depth):
                 plan.demand(operand, node)
     for node in reversed(graph_module.graph.nodes):
-        if node.target in _CONCATS:
+        if node.target in CONCATS:
             _quantise_concat(graph_module, plan, node)
     keys = {t: plan.group(root_of(graph_module, t)).name for t in plan.users}
     tensors = sorted(plan.users, key=order.__getitem__)
@@ -107,7 +107,7 @@ def quantised_layers(graph_module: fx.GraphModule, float_layers: Iterable[str] =
 
 def root_of(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The tensor whose values a node passes on: back through views and max-pools."""
-    while node.all_input_nodes and _passes_values_on(graph_module, node):
+    while node.all_input_nodes and passes_values_on(graph_module, node):
         node = node.all_input_nodes[0]
     return node
 
@@ -182,7 +182,8 @@ def _quantise_concat(graph_module: fx.GraphModule, plan: _Plan, concat: fx.Node)
         plan.join(root_of(graph_module, operand), concat)
 
 
-def _passes_values_on(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+def passes_values_on(graph_module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node is a view or a max-pool: its values are some of its input's."""
     if node.op == "call_module":
         return isinstance(graph_module.get_submodule(node.target), _VIEW_MODULES)
     return node.op in ("call_function", "call_method") and node.target in _VIEWS

@@ -187,6 +187,7 @@ class QuantRecipe:
         frames: calibration images, spread evenly over the data.
         batch: frames per forward pass.
         seed: of every random draw.
+        equalise: whether ranges are moved between layers first (calibrators.equalise).
         reconstruction: learned after the observers, or None for nearest rounding.
     """
 
@@ -197,6 +198,7 @@ class QuantRecipe:
     frames: int = 64
     batch: int = 4
     seed: int = 0
+    equalise: bool = False
     reconstruction: ReconstructionRecipe | None = None
 
     def __post_init__(self) -> None:

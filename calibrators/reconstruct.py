@@ -25,6 +25,7 @@ from calibrators.learned import LearnedActivation, LearnedBias, LearnedRounding,
 from calibrators.recipe import Order, ReconstructionRecipe, UnitKind
 from calibrators.resume import Checkpoint
 from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
+from trt_lane.models._equalised import equalised
 from trt_lane.scales import ScaleTable
 
 Outputs = Mapping[str, Tensor]
@@ -90,6 +91,8 @@ def reconstruct(
         bar: wraps the steps with a progress bar.
     """
     student = make_student(graph_module, table, recipe)
+    # The student's tensors come with the table's factors, so its targets must, too.
+    teacher = equalised(graph_module, table.equalised)
     units = _UNITS[recipe.unit](graph_module)
     work = [(phase, unit) for phase in phases(recipe) for unit in units]
     checkpoint = Checkpoint(resume, _identity(table, frames, recipe, seed))
@@ -97,7 +100,7 @@ def reconstruct(
     done = 0 if state is None else state["unit"]
     if state is not None:
         _restore(student, state)
-    cache = ActivationCache(graph_module, student.network, frames, cache_gb)
+    cache = ActivationCache(teacher, student.network, frames, cache_gb)
     for number in range(done, len(work)):
         phase, unit = work[number]
         _set_activations(student, phase)
@@ -123,6 +126,7 @@ def make_student(
     graph_module: fx.GraphModule, table: ScaleTable, recipe: ReconstructionRecipe
 ) -> Student:
     """The quantised network with everything learnable in it, all frozen at first."""
+    graph_module = equalised(graph_module, table.equalised)
     activations: dict[str, LearnedActivation] = {}
 
     def make(site: object) -> LearnedActivation:

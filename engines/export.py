@@ -20,7 +20,15 @@ from trt_lane.decoders import decoder_to_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import write_bytes
 from trt_lane.model import LaneModel
-from trt_lane.models._folded import INPUT, fold, heads_of, weighted_module
+from trt_lane.models._equalised import channel_counts, equalised
+from trt_lane.models._folded import (
+    BATCH_NORMS,
+    INPUT,
+    WEIGHTED,
+    fold,
+    heads_of,
+    weighted_module,
+)
 from trt_lane.scales import ScaleTable
 
 DESCRIPTION = "trt_lane"  # key of the metadata entry
@@ -51,6 +59,7 @@ def export(
     graph_module = fold(network, model.image.input_hw)
     if table is not None:
         _check_table(graph_module, table)
+        graph_module = equalised(graph_module, table.equalised)
         for name, bias in table.biases.items():
             layer = graph_module.get_submodule(name.rpartition(".")[0])
             layer.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
@@ -216,6 +225,14 @@ def _check_table(graph_module: fx.GraphModule, table: ScaleTable) -> None:
         for name, levels in {**table.rounded, **table.biases}.items()
         if name not in weights or tuple(weights[name].shape) != levels.shape
     ]
+    modules = dict(graph_module.named_modules())
+    for side, factors in enumerate((table.equalised.inputs, table.equalised.outputs)):
+        unknown += [
+            path
+            for path, values in factors.items()
+            if not isinstance(modules.get(path), (*WEIGHTED, *BATCH_NORMS))
+            or channel_counts(modules[path])[side] != len(values)
+        ]
     if unknown:
         raise TrtLaneError(
             f"the scale table is of another network: {unknown[:3]} do not fit; calibrate again"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trt_lane.errors import TrtLaneError
-from trt_lane.scales import Scale, ScaleTable, Site
+from trt_lane.scales import Equalisation, Scale, ScaleTable, Site
 
 
 def table(**changes):
@@ -16,6 +16,7 @@ def table(**changes):
         "maxima": {"image": 2.5, "relu": 63.0},
         "digests": {"recipe": "ab", "weights": "cd"},
         "info": {"recipe": "int8_minmax", "seconds": 1.0},
+        "equalised": Equalisation({"conv1": np.float32([1, 4])}, {"conv2": np.float32([1, 4])}),
     }
     return ScaleTable(**(values | changes))
 
@@ -46,6 +47,8 @@ def test_a_table_comes_back_from_its_file(tmp_path):
     assert read.activations["relu"].value == np.float32(0.5)
     assert read.weights["conv1.weight"].axis == 0
     np.testing.assert_array_equal(read.rounded["conv1.weight"], written.rounded["conv1.weight"])
+    assert read.equalised.outputs["conv1"].tolist() == [1, 4]
+    assert list(read.equalised.inputs) == ["conv2"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,9 @@ def test_a_table_comes_back_from_its_file(tmp_path):
         {"rounded": {"conv1.weight": np.int8([[1, -128], [127, 1]])}},
         {"maxima": {"image": 2.5, "relu": 40000.0}},
         {"digests": {"recipe": "xx", "weights": "cd"}},
+        {"equalised": Equalisation()},
+        {"equalised": Equalisation({}, {"conv2": np.float32([1, 4])})},
+        {"equalised": Equalisation({"conv2": np.float32([1, 4])}, {"conv2": np.float32([1, 4])})},
         {"sites": (Site("image", ("conv1",), "image"), Site("relu", ("conv2",), "relu"))},
     ],
     ids=lambda change: next(iter(change)),
@@ -104,6 +110,23 @@ def test_levels_are_those_of_signed_integers(bits, qmin, qmax):
 def test_a_table_whose_parts_do_not_match_cannot_exist(change):
     with pytest.raises(ValueError):
         table(**change)
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [np.ones((2, 2), np.float32), np.ones(2), *map(np.float32, ([3], [0], [-2], [np.inf]))],
+)
+def test_factors_that_would_change_the_float_network_are_refused(factors):
+    with pytest.raises(ValueError, match="factors of conv1"):
+        Equalisation({"conv1": factors})
+
+
+def test_changed_factors_are_noticed(tmp_path):
+    path = tmp_path / "scales.npz"
+    table().save(path)
+    rewrite(path, **{"outputs/conv1": np.float32([1, 8])})
+    with pytest.raises(TrtLaneError, match="changed after it was written"):
+        ScaleTable.load(path)
 
 
 def test_a_changed_number_is_noticed(tmp_path):

@@ -74,6 +74,36 @@ class Site:
 
 
 @dataclass(frozen=True, eq=False)
+class Equalisation:
+    """Ranges moved between the layers of the float network before it is quantised.
+
+    Channels that pass each other on carry one factor, so the network's function does not change.
+
+    Attributes:
+        outputs: float32 (channels,) by module path: what a layer's outputs are multiplied by.
+        inputs: likewise, the factors that its inputs come with; its weights are divided by them.
+    """
+
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for group in (self.outputs, self.inputs):
+            for path, factors in group.items():
+                if factors.dtype != np.float32 or factors.ndim != 1:
+                    raise ValueError(f"factors of {path} are {factors.dtype} {factors.shape}")
+                # Others would change last bits, and the float network with them.
+                if (
+                    not (np.isfinite(factors) & (factors > 0)).all()
+                    or (np.frexp(factors)[0] != 0.5).any()
+                ):
+                    raise ValueError(f"factors of {path} are not all powers of two")
+
+    def __bool__(self) -> bool:
+        return bool(self.outputs or self.inputs)
+
+
+@dataclass(frozen=True, eq=False)
 class ScaleTable:
     """Every scale of a quantised network, and where Q/DQ goes.
 
@@ -88,6 +118,8 @@ class ScaleTable:
         info: plain facts for people (recipe name, number of frames, seconds).
         biases: float32 by parameter name ("model.conv1.bias"): biases that reconstruction learned;
             layers that are not named keep the checkpoint's. Only of quantised layers.
+        equalised: how the float network was changed first; everything else here, and what stays in
+            float, is of that network.
     """
 
     sites: tuple[Site, ...]
@@ -98,6 +130,7 @@ class ScaleTable:
     digests: dict[str, str] = field(default_factory=dict)
     info: dict = field(default_factory=dict)
     biases: dict[str, np.ndarray] = field(default_factory=dict)
+    equalised: Equalisation = field(default_factory=Equalisation)
 
     def __post_init__(self) -> None:
         if self.weights.keys() != self.rounded.keys():
@@ -139,6 +172,9 @@ class ScaleTable:
             sha.update(f"{key}|{levels.shape}|".encode() + np.ascontiguousarray(levels).tobytes())
         for key in sorted(self.biases):
             sha.update(key.encode() + np.ascontiguousarray(self.biases[key]).tobytes())
+        for kind in ("outputs", "inputs"):
+            for path, factors in sorted(getattr(self.equalised, kind).items()):
+                sha.update(f"{kind}|{path}|".encode() + np.ascontiguousarray(factors).tobytes())
         maxima = {k: float(v) for k, v in self.maxima.items()}
         sha.update(json.dumps(maxima, sort_keys=True).encode())
         return sha.hexdigest()
@@ -156,6 +192,10 @@ class ScaleTable:
         arrays.update({f"rounded/{k}": v for k, v in self.rounded.items()})
         meta["biases"] = sorted(self.biases)
         arrays.update({f"bias/{k}": v for k, v in self.biases.items()})
+        for kind in ("outputs", "inputs"):
+            factors: dict[str, np.ndarray] = getattr(self.equalised, kind)
+            meta[f"equalised_{kind}"] = sorted(factors)
+            arrays.update({f"{kind}/{k}": v for k, v in factors.items()})
         meta["digest"] = self.digest()
         with atomic_write(path) as file:
             np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)
@@ -175,8 +215,16 @@ class ScaleTable:
                 sites = tuple(Site(s["tensor"], tuple(s["users"]), s["key"]) for s in meta["sites"])
                 rounded = {k: file[f"rounded/{k}"] for k in meta["weights"]}
                 biases = {k: file[f"bias/{k}"] for k in meta["biases"]}
+                equalised = Equalisation(
+                    *(
+                        {k: file[f"{kind}/{k}"] for k in meta[f"equalised_{kind}"]}
+                        for kind in ("outputs", "inputs")
+                    )
+                )
             facts = {k: dict(meta[k]) for k in ("maxima", "digests", "info")}
-            table = cls(sites, **groups, rounded=rounded, biases=biases, **facts)
+            table = cls(
+                sites, **groups, rounded=rounded, biases=biases, equalised=equalised, **facts
+            )
             digest, expected = table.digest(), meta["digest"]
         except FileNotFoundError:
             raise TrtLaneError(f"no scale table at {path}; run: python -m calibrators") from None

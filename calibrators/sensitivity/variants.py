@@ -18,6 +18,7 @@ from calibrators.fake_quant import (
     replace_weights,
 )
 from calibrators.insert import insert_sites
+from trt_lane.models._equalised import equalised
 from trt_lane.models._folded import weighted_module
 from trt_lane.scales import Scale, ScaleTable, Site
 
@@ -50,8 +51,8 @@ class Variants:
     def __init__(self, graph_module: fx.GraphModule, table: ScaleTable) -> None:
         self._activations: dict[tuple, nn.Module] = {}
         self._weights = {n: FixedWeight(table.rounded[n], s) for n, s in table.weights.items()}
-        self.graph_module = graph_module
-        self._bases = {FLOAT: graph_module}
+        self.graph_module = equalised(graph_module, table.equalised)
+        self._bases = {FLOAT: self.graph_module}
         self._bases[FULL] = self.network(table)
 
     def network(self, table: ScaleTable) -> fx.GraphModule:
