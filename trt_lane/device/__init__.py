@@ -1,0 +1,1 @@
+"""What a device says of itself: NVML, sysfs, tegrastats and nvpmodel, read and never set."""
