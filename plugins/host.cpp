@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "common/decoder.h"
 #include "preprocess/preprocess_host.h"
@@ -211,28 +212,10 @@ struct trt_lane_preprocess {
 
 namespace {
 
-// Calls work(frames, count, out) for as many frames at a time as kernels take.
-template <typename Work>
-int32_t in_batches(trt_lane::PreprocessParams const& p, uint8_t const* const* data,
-                   uint8_t const* const* chroma, int32_t batch, void* out, Work const& work) {
+// The frames of a call, as Preprocess::in_batches wants them.
+auto frames_of(uint8_t const* const* data, uint8_t const* const* chroma, int32_t batch) {
     if (batch < 1) throw trt_lane::FieldError("batch is not positive");
-    size_t const size = p.output == trt_lane::Output::kFloat  ? 4
-                        : p.output == trt_lane::Output::kHalf ? 2
-                                                              : 1;
-    size_t const frame = size * 3 * p.input_h * p.input_w;
-    for (int32_t begin = 0; begin < batch; begin += trt_lane::Frames::kMaxBatch) {
-        trt_lane::Frames frames{};
-        int32_t const count = std::min(batch - begin, trt_lane::Frames::kMaxBatch + 0);
-        for (int32_t i = 0; i < count; ++i) {
-            frames.data[i] = data[begin + i];
-            frames.chroma[i] = chroma && chroma[begin + i]
-                                   ? chroma[begin + i]
-                                   : data[begin + i] + static_cast<size_t>(p.frame_h) * p.pitch;
-        }
-        int32_t const status = work(frames, count, static_cast<char*>(out) + begin * frame);
-        if (status) return status;
-    }
-    return 0;
+    return [=](int i) { return std::make_pair(data[i], chroma ? chroma[i] : nullptr); };
 }
 
 }  // namespace
@@ -254,11 +237,12 @@ size_t trt_lane_preprocess_workspace(trt_lane_preprocess const* preprocess) {
 int32_t trt_lane_preprocess_run(trt_lane_preprocess const* preprocess, uint8_t const* const* data,
                                 uint8_t const* const* chroma, int32_t batch, void* out) {
     return guarded<int32_t>(1, [&] {
-        return in_batches(preprocess->host.params(), data, chroma, batch, out,
-                          [&](trt_lane::Frames const& frames, int32_t count, void* at) {
-                              preprocess->host.run(frames, count, at);
-                              return 0;
-                          });
+        return trt_lane::Preprocess::in_batches(
+            preprocess->host.params(), batch, out, frames_of(data, chroma, batch),
+            [&](trt_lane::Frames const& frames, int32_t count, void* at) {
+                preprocess->host.run(frames, count, at);
+                return 0;
+            });
     });
 }
 

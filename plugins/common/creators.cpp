@@ -8,16 +8,16 @@
 #define TRT_LANE_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace trt_lane {
-#define TRT_LANE_DECLARE(name, type) nvinfer1::IPluginCreatorInterface* name##_creator();
-TRT_LANE_DECODERS(TRT_LANE_DECLARE)
+#define TRT_LANE_DECLARE(name) nvinfer1::IPluginCreatorInterface* name##_creator();
+TRT_LANE_PLUGINS(TRT_LANE_DECLARE)
 #undef TRT_LANE_DECLARE
 void set_logger_finder(nvinfer1::ILoggerFinder* finder);
 }  // namespace trt_lane
 
 TRT_LANE_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(std::int32_t& count) {
-#define TRT_LANE_CREATOR(name, type) trt_lane::name##_creator(),
+#define TRT_LANE_CREATOR(name) trt_lane::name##_creator(),
     static std::vector<nvinfer1::IPluginCreatorInterface*> const creators = {
-        TRT_LANE_DECODERS(TRT_LANE_CREATOR)};
+        TRT_LANE_PLUGINS(TRT_LANE_CREATOR)};
 #undef TRT_LANE_CREATOR
     count = static_cast<std::int32_t>(creators.size());
     return creators.data();

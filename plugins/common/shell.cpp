@@ -19,26 +19,8 @@ namespace {
 
 constexpr std::int32_t kOutputs = 3;  // points, scores, count
 constexpr DataType kOutputTypes[kOutputs] = {DataType::kFLOAT, DataType::kFLOAT, DataType::kINT32};
-constexpr std::int32_t kFailed = 1;
 
 std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
-
-void log_error(std::string const& text) noexcept {
-    nvinfer1::ILoggerFinder* finder = logger_finder;
-    ILogger* logger = finder ? finder->findLogger() : nullptr;
-    if (logger) logger->log(ILogger::Severity::kERROR, text.c_str());
-}
-
-// Runs what may throw; TensorRT's interfaces must not.
-template <typename Result, typename Function>
-Result guarded(Result failed, Function const& function) noexcept {
-    try {
-        return function();
-    } catch (std::exception const& error) {
-        log_error(error.what());
-    }
-    return failed;
-}
 
 template <typename T>
 std::vector<double> copied(PluginField const& field) {
@@ -82,29 +64,32 @@ std::string text_of(Dims const& dims) {
 
 }  // namespace
 
+void log_error(std::string const& text) noexcept {
+    nvinfer1::ILoggerFinder* finder = logger_finder;
+    ILogger* logger = finder ? finder->findLogger() : nullptr;
+    if (logger) logger->log(ILogger::Severity::kERROR, text.c_str());
+}
+
 // ---- the plugin -------------------------------------------------------------------------------
 
-LanePlugin::LanePlugin(DecoderEntry const& entry, Fields fields)
-    : entry_(&entry),
-      fields_(std::move(fields)),
-      decoder_(entry.make(fields_)),
-      heads_(decoder_->head_shapes()) {
-    for (int i = 0; i < entry.spec->field_count; ++i) {
-        FieldSpec const& spec = entry.spec->fields[i];
+PluginShell::PluginShell(Fields fields, MakePlugin make) : fields_(std::move(fields)), make_(make) {
+    PluginSpec const& spec = fields_.spec();
+    for (int i = 0; i < spec.field_count; ++i) {
+        FieldSpec const& field = spec.fields[i];
         Fields::Value const& value = fields_.value(i);
-        if (spec.kind == FieldKind::kText) {
-            serialized_.emplace_back(spec.name, value.text.c_str(), PluginFieldType::kCHAR,
+        if (field.kind == FieldKind::kText) {
+            serialized_.emplace_back(field.name, value.text.c_str(), PluginFieldType::kCHAR,
                                      static_cast<std::int32_t>(value.text.size()));
         } else if (!value.numbers.empty()) {
             // float64: what was read from text keeps its digits.
-            serialized_.emplace_back(spec.name, value.numbers.data(), PluginFieldType::kFLOAT64,
+            serialized_.emplace_back(field.name, value.numbers.data(), PluginFieldType::kFLOAT64,
                                      static_cast<std::int32_t>(value.numbers.size()));
         }
     }
     collection_ = {static_cast<std::int32_t>(serialized_.size()), serialized_.data()};
 }
 
-nvinfer1::IPluginCapability* LanePlugin::getCapabilityInterface(
+nvinfer1::IPluginCapability* PluginShell::getCapabilityInterface(
     nvinfer1::PluginCapabilityType type) noexcept {
     switch (type) {
         case nvinfer1::PluginCapabilityType::kCORE:
@@ -117,17 +102,40 @@ nvinfer1::IPluginCapability* LanePlugin::getCapabilityInterface(
     return nullptr;
 }
 
-nvinfer1::IPluginV3* LanePlugin::clone() noexcept {
-    return guarded<nvinfer1::IPluginV3*>(nullptr, [&] { return new LanePlugin(*entry_, fields_); });
+nvinfer1::IPluginV3* PluginShell::clone() noexcept {
+    return guarded<nvinfer1::IPluginV3*>(nullptr, [&] { return make_(fields_); });
 }
 
-nvinfer1::IPluginV3* LanePlugin::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
+nvinfer1::IPluginV3* PluginShell::attachToContext(nvinfer1::IPluginResourceContext*) noexcept {
     return clone();
 }
 
-char const* LanePlugin::getPluginName() const noexcept { return entry_->spec->name; }
-char const* LanePlugin::getPluginVersion() const noexcept { return entry_->spec->version; }
-char const* LanePlugin::getPluginNamespace() const noexcept { return kNamespace; }
+char const* PluginShell::getPluginName() const noexcept { return fields_.spec().name; }
+char const* PluginShell::getPluginVersion() const noexcept { return fields_.spec().version; }
+char const* PluginShell::getPluginNamespace() const noexcept { return kNamespace; }
+
+PluginFieldCollection const* PluginShell::getFieldsToSerialize() noexcept { return &collection_; }
+
+bool PluginShell::fits(char const* tensor, Dims const& found, Shape const& expected) const {
+    bool same = found.nbDims == static_cast<std::int32_t>(expected.size()) + 1;
+    for (std::size_t i = 0; same && i < expected.size(); ++i) {
+        same = found.d[i + 1] == -1 || found.d[i + 1] == expected[i];
+    }
+    if (same) return true;
+    std::string sizes = "(-1";
+    for (std::int64_t size : expected) sizes += ", " + std::to_string(size);
+    log_error(std::string(getPluginName()) + ": " + tensor + " has shape " + text_of(found) +
+              "; expected " + sizes + ") by the plugin's fields");
+    return false;
+}
+
+// ---- a decoder --------------------------------------------------------------------------------
+
+LanePlugin::LanePlugin(DecoderEntry const& entry, Fields given, MakePlugin make)
+    : PluginShell(std::move(given), make),
+      decoder_(entry.make(fields())),
+      heads_(decoder_->head_shapes()) {}
+
 std::int32_t LanePlugin::getNbOutputs() const noexcept { return kOutputs; }
 
 std::int32_t LanePlugin::getOutputDataTypes(DataType* outputs, std::int32_t output_count,
@@ -145,9 +153,9 @@ std::int32_t LanePlugin::getOutputShapes(nvinfer1::DimsExprs const* inputs,
     return guarded<std::int32_t>(kFailed, [&]() -> std::int32_t {
         auto const heads = static_cast<std::int32_t>(heads_.size());
         if (input_count != heads || output_count != kOutputs) {
-            fields_.refuse(std::to_string(input_count) + " inputs and " +
-                           std::to_string(output_count) + " outputs; expected " +
-                           std::to_string(heads) + " and 3: points, scores, count");
+            fields().refuse(std::to_string(input_count) + " inputs and " +
+                            std::to_string(output_count) + " outputs; expected " +
+                            std::to_string(heads) + " and 3: points, scores, count");
         }
         auto const* batch = inputs[0].d[0];
         auto const* slots = builder.constant(decoder_->slots());
@@ -182,26 +190,6 @@ bool LanePlugin::supportsFormatCombination(std::int32_t position,
     return real && tensor.type == tensors[0].desc.type;
 }
 
-// -1, a size that is not known yet, fits everything.
-bool LanePlugin::heads_fit(std::int32_t head, Dims const& dims) const {
-    Shape const& shape = heads_[head];
-    bool fits = dims.nbDims == static_cast<std::int32_t>(shape.size()) + 1;
-    for (std::size_t i = 0; fits && i < shape.size(); ++i) {
-        fits = dims.d[i + 1] == -1 || dims.d[i + 1] == shape[i];
-    }
-    if (fits) return true;
-    Dims expected{};
-    expected.nbDims = static_cast<std::int32_t>(shape.size()) + 1;
-    expected.d[0] = -1;
-    for (std::size_t i = 0; i < shape.size(); ++i) {
-        expected.d[i + 1] = static_cast<decltype(expected.d[0] + 0)>(shape[i]);
-    }
-    log_error(std::string(entry_->spec->name) + ": head " + entry_->spec->heads[head] +
-              " has shape " + text_of(dims) + "; expected " + text_of(expected) +
-              " by the plugin's fields");
-    return false;
-}
-
 std::int32_t LanePlugin::configurePlugin(DynamicPluginTensorDesc const* inputs,
                                          std::int32_t input_count, DynamicPluginTensorDesc const*,
                                          std::int32_t output_count) noexcept {
@@ -210,7 +198,7 @@ std::int32_t LanePlugin::configurePlugin(DynamicPluginTensorDesc const* inputs,
             return kFailed;
         }
         for (std::int32_t i = 0; i < input_count; ++i) {
-            if (!heads_fit(i, inputs[i].desc.dims)) return kFailed;
+            if (!fits(fields().spec().heads[i], inputs[i].desc.dims, heads_[i])) return kFailed;
         }
         return 0;
     });
@@ -227,7 +215,7 @@ std::int32_t LanePlugin::onShapeChange(PluginTensorDesc const* inputs, std::int3
                                        PluginTensorDesc const*, std::int32_t) noexcept {
     return guarded<std::int32_t>(kFailed, [&]() -> std::int32_t {
         for (std::int32_t i = 0; i < input_count; ++i) {
-            if (!heads_fit(i, inputs[i].dims)) return kFailed;
+            if (!fits(fields().spec().heads[i], inputs[i].dims, heads_[i])) return kFailed;
         }
         return 0;
     });
@@ -245,39 +233,36 @@ std::int32_t LanePlugin::enqueue(PluginTensorDesc const* input_descs, PluginTens
         auto const batch = static_cast<int>(input_descs[0].dims.d[0]);
         int const status = decoder_->launch(heads, batch, lanes, workspace, stream);
         if (status) {
-            log_error(std::string(entry_->spec->name) + ": CUDA error " + std::to_string(status));
+            log_error(std::string(getPluginName()) + ": CUDA error " + std::to_string(status));
         }
         return status;
     });
 }
 
-PluginFieldCollection const* LanePlugin::getFieldsToSerialize() noexcept { return &collection_; }
-
 // ---- its creator ------------------------------------------------------------------------------
 
-LanePluginCreator::LanePluginCreator(char const* decoder) : entry_(find_decoder(decoder)) {
-    for (int i = 0; i < entry_->spec->field_count; ++i) {
-        FieldSpec const& field = entry_->spec->fields[i];
+ShellCreator::ShellCreator(PluginSpec const& spec, MakePlugin make) : spec_(&spec), make_(make) {
+    for (int i = 0; i < spec_->field_count; ++i) {
+        FieldSpec const& field = spec_->fields[i];
         names_.emplace_back(field.name, nullptr, declared_type(field.kind), field.most);
     }
     collection_ = {static_cast<std::int32_t>(names_.size()), names_.data()};
 }
 
-nvinfer1::IPluginV3* LanePluginCreator::createPlugin(char const*,
-                                                     PluginFieldCollection const* fields,
-                                                     nvinfer1::TensorRTPhase) noexcept {
+nvinfer1::IPluginV3* ShellCreator::createPlugin(char const*, PluginFieldCollection const* fields,
+                                                nvinfer1::TensorRTPhase) noexcept {
     return guarded<nvinfer1::IPluginV3*>(nullptr, [&] {
-        Fields values(*entry_->spec);
+        Fields values(*spec_);
         for (std::int32_t i = 0; i < fields->nbFields; ++i) set_field(values, fields->fields[i]);
         values.finish();
-        return new LanePlugin(*entry_, std::move(values));
+        return make_(std::move(values));
     });
 }
 
-PluginFieldCollection const* LanePluginCreator::getFieldNames() noexcept { return &collection_; }
-char const* LanePluginCreator::getPluginName() const noexcept { return entry_->spec->name; }
-char const* LanePluginCreator::getPluginVersion() const noexcept { return entry_->spec->version; }
-char const* LanePluginCreator::getPluginNamespace() const noexcept { return kNamespace; }
+PluginFieldCollection const* ShellCreator::getFieldNames() noexcept { return &collection_; }
+char const* ShellCreator::getPluginName() const noexcept { return spec_->name; }
+char const* ShellCreator::getPluginVersion() const noexcept { return spec_->version; }
+char const* ShellCreator::getPluginNamespace() const noexcept { return kNamespace; }
 
 void set_logger_finder(nvinfer1::ILoggerFinder* finder);
 void set_logger_finder(nvinfer1::ILoggerFinder* finder) { logger_finder = finder; }

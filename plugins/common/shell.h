@@ -8,6 +8,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,22 +19,48 @@ namespace trt_lane {
 
 constexpr char const* kNamespace = "trt_lane";
 
-class LanePlugin final : public nvinfer1::IPluginV3,
-                         public nvinfer1::IPluginV3OneCore,
-                         public nvinfer1::IPluginV3OneBuild,
-                         public nvinfer1::IPluginV3OneRuntime {
-public:
-    LanePlugin(DecoderEntry const& entry, Fields fields);
+class PluginShell;
 
-    // IPluginV3
+// Makes a plugin of checked fields; FieldError when they do not fit each other.
+using MakePlugin = PluginShell* (*)(Fields fields);
+
+// What every plugin of ours says in the same way: its name, its fields, its copies.
+class PluginShell : public nvinfer1::IPluginV3,
+                    public nvinfer1::IPluginV3OneCore,
+                    public nvinfer1::IPluginV3OneBuild,
+                    public nvinfer1::IPluginV3OneRuntime {
+public:
+    PluginShell(Fields fields, MakePlugin make);
+    PluginShell(PluginShell const&) = delete;
+    PluginShell& operator=(PluginShell const&) = delete;
+
     nvinfer1::IPluginCapability* getCapabilityInterface(
         nvinfer1::PluginCapabilityType type) noexcept override;
     nvinfer1::IPluginV3* clone() noexcept override;
-
-    // Core
     char const* getPluginName() const noexcept override;
     char const* getPluginVersion() const noexcept override;
     char const* getPluginNamespace() const noexcept override;
+    nvinfer1::IPluginV3* attachToContext(
+        nvinfer1::IPluginResourceContext* context) noexcept override;
+    nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override;
+
+protected:
+    Fields const& fields() const { return fields_; }
+    // Whether a tensor has these sizes behind the batch axis; tells TensorRT's log when not. -1, a
+    // size that is not known yet, fits everything.
+    bool fits(char const* tensor, nvinfer1::Dims const& found, Shape const& expected) const;
+
+private:
+    Fields fields_;
+    MakePlugin make_;
+    std::vector<nvinfer1::PluginField> serialized_;
+    nvinfer1::PluginFieldCollection collection_{};
+};
+
+// A decoder as a plugin: heads in; points, scores and count out.
+class LanePlugin final : public PluginShell {
+public:
+    LanePlugin(DecoderEntry const& entry, Fields fields, MakePlugin make);
 
     // Build
     std::int32_t getNbOutputs() const noexcept override;
@@ -66,24 +93,15 @@ public:
                          nvinfer1::PluginTensorDesc const* output_descs, void const* const* inputs,
                          void* const* outputs, void* workspace,
                          cudaStream_t stream) noexcept override;
-    nvinfer1::IPluginV3* attachToContext(
-        nvinfer1::IPluginResourceContext* context) noexcept override;
-    nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override;
 
 private:
-    bool heads_fit(std::int32_t head, nvinfer1::Dims const& dims) const;
-
-    DecoderEntry const* entry_;
-    Fields fields_;
     std::unique_ptr<Decoder> decoder_;
     std::vector<Shape> heads_;
-    std::vector<nvinfer1::PluginField> serialized_;
-    nvinfer1::PluginFieldCollection collection_{};
 };
 
-class LanePluginCreator final : public nvinfer1::IPluginCreatorV3One {
+class ShellCreator final : public nvinfer1::IPluginCreatorV3One {
 public:
-    explicit LanePluginCreator(char const* decoder);
+    ShellCreator(PluginSpec const& spec, MakePlugin make);
 
     // nullptr when the fields are refused; TensorRT's log says why.
     nvinfer1::IPluginV3* createPlugin(char const* name,
@@ -95,19 +113,39 @@ public:
     char const* getPluginNamespace() const noexcept override;
 
 private:
-    DecoderEntry const* entry_;
+    PluginSpec const* spec_;
+    MakePlugin make_;
     std::vector<nvinfer1::PluginField> names_;
     nvinfer1::PluginFieldCollection collection_{};
 };
 
+// Runs what may throw and tells TensorRT's log: its interfaces must not throw.
+void log_error(std::string const& text) noexcept;
+
+template <typename Result, typename Function>
+Result guarded(Result failed, Function const& function) noexcept {
+    try {
+        return function();
+    } catch (std::exception const& error) {
+        log_error(error.what());
+    }
+    return failed;
+}
+
+constexpr std::int32_t kFailed = 1;  // status of a method that TensorRT asks in vain
+
 }  // namespace trt_lane
 
 // The creator of a decoder's plugin, made when it is first asked for.
-#define TRT_LANE_PLUGIN(name)                             \
-    namespace trt_lane {                                  \
-    nvinfer1::IPluginCreatorInterface* name##_creator();  \
-    nvinfer1::IPluginCreatorInterface* name##_creator() { \
-        static LanePluginCreator creator(#name);          \
-        return &creator;                                  \
-    }                                                     \
+#define TRT_LANE_PLUGIN(name)                                              \
+    namespace trt_lane {                                                   \
+    nvinfer1::IPluginCreatorInterface* name##_creator();                   \
+    nvinfer1::IPluginCreatorInterface* name##_creator() {                  \
+        static DecoderEntry const& entry = *find_decoder(#name);           \
+        static MakePlugin const make = [](Fields fields) -> PluginShell* { \
+            return new LanePlugin(entry, std::move(fields), make);         \
+        };                                                                 \
+        static ShellCreator creator(*entry.spec, make);                    \
+        return &creator;                                                   \
+    }                                                                      \
     }

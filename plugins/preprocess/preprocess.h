@@ -233,6 +233,31 @@ struct Preprocess {
         return (columns + rows) * sizeof(std::int32_t);
     }
 
+    // Calls work(frames, count, out) for as many frames at a time as a launch takes, until one
+    // fails. `frame(i)` gives the first bytes of frame i: data, and chroma or nullptr where it
+    // follows.
+    template <typename FrameAt, typename Work>
+    static int in_batches(Params const& p, int batch, void* out, FrameAt const& frame,
+                          Work const& work) {
+        std::size_t const size = p.output == Output::kFloat ? 4 : p.output == Output::kHalf ? 2 : 1;
+        std::size_t const bytes = size * 3 * p.input_h * p.input_w;
+        for (int begin = 0; begin < batch; begin += Frames::kMaxBatch) {
+            Frames frames{};
+            int const left = batch - begin, most = Frames::kMaxBatch;
+            int const count = left < most ? left : most;
+            for (int i = 0; i < count; ++i) {
+                std::pair<std::uint8_t const*, std::uint8_t const*> const at = frame(begin + i);
+                frames.data[i] = at.first;
+                frames.chroma[i] = at.second
+                                       ? at.second
+                                       : at.first + static_cast<std::size_t>(p.frame_h) * p.pitch;
+            }
+            int const status = work(frames, count, static_cast<char*>(out) + begin * bytes);
+            if (status) return status;
+        }
+        return 0;
+    }
+
     // Pixels to NCHW on the stream: `out` is float, Half or std::int8_t (batch, 3, h, w).
     static cudaError_t launch(Params const& p, Frames const& frames, int batch, void* out,
                               void* workspace, cudaStream_t stream);

@@ -51,7 +51,8 @@ enum cudaError_t {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorLaunchFailure = 719
 };
-using cudaStream_t = void*;
+struct CUstream_st;
+using cudaStream_t = CUstream_st*;
 
 namespace cpu_execution {
 

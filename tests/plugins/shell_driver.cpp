@@ -1,11 +1,12 @@
 // Plays TensorRT to a plugin: builds it from fields, asks what a builder asks, saves and loads it,
 // and runs one enqueue. Its kernels are those of cpu_execution.h, so that no GPU is needed.
 //
-//   shell_driver HEADS OUTPUTS < description
+//   shell_driver INPUTS OUTPUTS < description
 //
-// The description's words: plugin NAME; field NAME TYPE COUNT VALUE...; half 0|1; batch N;
-// head RANK SIZE... for each head. HEADS holds their values, one head after the other; OUTPUTS gets
-// points, scores and count. Says "refused: <log>" when the creator refuses the fields.
+// The description's words: plugin NAME; field NAME TYPE COUNT VALUE...; type float32|float16|int32
+// of the inputs; batch N; input RANK SIZE... for each. INPUTS holds their values, one input after
+// the other; OUTPUTS gets the outputs. Says their shapes, or "refused: <log>" when the creator
+// refuses the fields.
 #include <NvInferRuntime.h>
 
 #include <cstdlib>
@@ -104,24 +105,24 @@ struct Field {
 struct Description {
     std::string plugin;
     std::list<Field> fields;
-    bool half = false;
+    std::string type = "float32";
     int batch = 1;
-    std::vector<Dims> heads;  // with the batch axis
+    std::vector<Dims> inputs;  // with the batch axis
 };
 
 Description read(std::istream& in) {
     Description result;
     for (std::string word; in >> word;) {
         if (word == "plugin") in >> result.plugin;
-        if (word == "half") in >> result.half;
+        if (word == "type") in >> result.type;
         if (word == "batch") in >> result.batch;
-        if (word == "head") {
+        if (word == "input") {
             Dims dims{};
             in >> dims.nbDims;
             dims.d[0] = result.batch;
             for (int i = 1; i <= dims.nbDims; ++i) in >> dims.d[i];
             ++dims.nbDims;
-            result.heads.push_back(dims);
+            result.inputs.push_back(dims);
         }
         if (word == "field") {
             Field& field = result.fields.emplace_back();
@@ -192,36 +193,49 @@ void check_creator(IPluginCreatorV3One& creator, std::string const& name) {
     CHECK(log.text.find("is missing") != std::string::npos);
 }
 
-void check_formats(IPluginV3OneBuild& build, Description const& given, DataType type,
-                   std::vector<Dims> const& outputs) {
-    auto const heads = static_cast<std::int32_t>(given.heads.size());
+DataType type_of(std::string const& name) {
+    return name == "int32"     ? DataType::kINT32
+           : name == "float16" ? DataType::kHALF
+                               : DataType::kFLOAT;
+}
+
+std::size_t bytes_of(DataType type) {
+    return type == DataType::kINT8 ? 1 : type == DataType::kHALF ? 2 : 4;
+}
+
+// Every tensor is taken as it should be, and in no other format or type; sizes must fit.
+void check_formats(IPluginV3OneBuild& build, std::vector<PluginTensorDesc> const& inputs,
+                   std::vector<PluginTensorDesc> const& outputs) {
+    auto const in = static_cast<std::int32_t>(inputs.size());
+    auto const out = static_cast<std::int32_t>(outputs.size());
     std::vector<DynamicPluginTensorDesc> tensors;
-    for (Dims const& dims : given.heads) tensors.push_back(dynamic(tensor(dims, type)));
-    DataType const types[] = {DataType::kFLOAT, DataType::kFLOAT, DataType::kINT32};
-    for (int i = 0; i < 3; ++i) tensors.push_back(dynamic(tensor(outputs[i], types[i])));
-    for (std::int32_t i = 0; i < heads + 3; ++i) {
-        CHECK(build.supportsFormatCombination(i, tensors.data(), heads, 3));
+    for (PluginTensorDesc const& desc : inputs) tensors.push_back(dynamic(desc));
+    for (PluginTensorDesc const& desc : outputs) tensors.push_back(dynamic(desc));
+    for (std::int32_t i = 0; i < in + out; ++i) {
+        CHECK(build.supportsFormatCombination(i, tensors.data(), in, out));
         auto const kept = tensors[i];
         tensors[i].desc.format = TensorFormat::kCHW32;
-        CHECK(!build.supportsFormatCombination(i, tensors.data(), heads, 3));
+        CHECK(!build.supportsFormatCombination(i, tensors.data(), in, out));
         tensors[i] = kept;
-        tensors[i].desc.type = DataType::kINT8;
-        CHECK(!build.supportsFormatCombination(i, tensors.data(), heads, 3));
+        tensors[i].desc.type = DataType::kBOOL;
+        CHECK(!build.supportsFormatCombination(i, tensors.data(), in, out));
         tensors[i] = kept;
     }
-    for (std::int32_t i = 1; i < heads; ++i) {  // all heads are of one type
-        tensors[i].desc.type = type == DataType::kHALF ? DataType::kFLOAT : DataType::kHALF;
-        CHECK(!build.supportsFormatCombination(i, tensors.data(), heads, 3));
-        tensors[i].desc.type = type;
+    for (std::int32_t i = 1; i < in; ++i) {  // all heads are of one type
+        auto const kept = tensors[i];
+        tensors[i].desc.type =
+            kept.desc.type == DataType::kHALF ? DataType::kFLOAT : DataType::kHALF;
+        CHECK(!build.supportsFormatCombination(i, tensors.data(), in, out));
+        tensors[i] = kept;
     }
-    CHECK(build.configurePlugin(tensors.data(), heads, tensors.data() + heads, 3) == 0);
-    CHECK(build.configurePlugin(tensors.data(), heads, tensors.data() + heads, 2) != 0);
-    for (std::int32_t i = 0; i < heads; ++i) {
+    CHECK(build.configurePlugin(tensors.data(), in, tensors.data() + in, out) == 0);
+    CHECK(build.configurePlugin(tensors.data(), in, tensors.data() + in, out + 1) != 0);
+    for (std::int32_t i = 0; i < in; ++i) {
         auto const kept = tensors[i];
         tensors[i].desc.dims.d[0] = -1;  // a dynamic batch
-        CHECK(build.configurePlugin(tensors.data(), heads, tensors.data() + heads, 3) == 0);
+        CHECK(build.configurePlugin(tensors.data(), in, tensors.data() + in, out) == 0);
         ++tensors[i].desc.dims.d[tensors[i].desc.dims.nbDims - 1];
-        CHECK(build.configurePlugin(tensors.data(), heads, tensors.data() + heads, 3) != 0);
+        CHECK(build.configurePlugin(tensors.data(), in, tensors.data() + in, out) != 0);
         CHECK(log.text.find("; expected (-1, ") != std::string::npos);
         tensors[i] = kept;
     }
@@ -229,19 +243,20 @@ void check_formats(IPluginV3OneBuild& build, Description const& given, DataType 
 
 std::vector<Dims> output_shapes(IPluginV3OneBuild& build, Description const& given) {
     Sizes sizes;
-    std::vector<DimsExprs> inputs(given.heads.size());
+    std::vector<DimsExprs> inputs(given.inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-        inputs[i].nbDims = given.heads[i].nbDims;
+        inputs[i].nbDims = given.inputs[i].nbDims;
         for (int d = 0; d < inputs[i].nbDims; ++d) {
-            inputs[i].d[d] = sizes.constant(given.heads[i].d[d]);
+            inputs[i].d[d] = sizes.own.constant(given.inputs[i].d[d]);
         }
     }
-    auto const heads = static_cast<std::int32_t>(inputs.size());
-    DimsExprs found[3] = {};
-    CHECK(build.getOutputShapes(inputs.data(), heads, nullptr, 0, found, 2, sizes) != 0);
-    CHECK(build.getOutputShapes(inputs.data(), heads, nullptr, 0, found, 3, sizes) == 0);
-    std::vector<Dims> result(3);
-    for (int i = 0; i < 3; ++i) {
+    auto const in = static_cast<std::int32_t>(inputs.size());
+    std::int32_t const out = build.getNbOutputs();
+    std::vector<DimsExprs> found(out + 1);
+    CHECK(build.getOutputShapes(inputs.data(), in, nullptr, 0, found.data(), out + 1, sizes) != 0);
+    CHECK(build.getOutputShapes(inputs.data(), in, nullptr, 0, found.data(), out, sizes) == 0);
+    std::vector<Dims> result(out);
+    for (std::int32_t i = 0; i < out; ++i) {
         result[i].nbDims = found[i].nbDims;
         for (int d = 0; d < found[i].nbDims; ++d) {
             result[i].d[d] = found[i].d[d]->getConstantValue();
@@ -297,48 +312,51 @@ int main(int count, char** words) {
     CHECK(std::string(core->getPluginNamespace()) == "trt_lane");
     CHECK(std::string(core->getPluginVersion()) == creator->getPluginVersion());
     auto* build = capability<IPluginV3OneBuild>(*plugin, PluginCapabilityType::kBUILD);
-    CHECK(build->getNbOutputs() == 3);
-    DataType types[3];
-    DataType const type = given.half ? DataType::kHALF : DataType::kFLOAT;
-    std::vector<DataType> const inputs_types(given.heads.size(), type);
-    auto const heads = static_cast<std::int32_t>(given.heads.size());
-    CHECK(build->getOutputDataTypes(types, 3, inputs_types.data(), heads) == 0);
-    CHECK(types[0] == DataType::kFLOAT && types[2] == DataType::kINT32);
+    auto const in = static_cast<std::int32_t>(given.inputs.size());
+    std::int32_t const out_count = build->getNbOutputs();
+    DataType const type = type_of(given.type);
+    std::vector<DataType> const input_types(in, type);
+    std::vector<DataType> types(out_count);
+    CHECK(build->getOutputDataTypes(types.data(), out_count, input_types.data(), in) == 0);
+    CHECK(build->getOutputDataTypes(types.data(), out_count + 1, input_types.data(), in) != 0);
     std::vector<Dims> const outputs = output_shapes(*build, given);
-    check_formats(*build, given, type, outputs);
-
     std::vector<PluginTensorDesc> inputs, results;
     std::vector<DynamicPluginTensorDesc> inputs_range;
-    for (Dims const& dims : given.heads) {
+    for (Dims const& dims : given.inputs) {
         inputs.push_back(tensor(dims, type));
         inputs_range.push_back(dynamic(inputs.back()));
     }
-    for (int i = 0; i < 3; ++i) results.push_back(tensor(outputs[i], types[i]));
-    std::vector<char> workspace(build->getWorkspaceSize(inputs_range.data(), heads, nullptr, 0));
+    for (int i = 0; i < out_count; ++i) results.push_back(tensor(outputs[i], types[i]));
+    check_formats(*build, inputs, results);
+    std::vector<char> workspace(build->getWorkspaceSize(inputs_range.data(), in, nullptr, 0));
 
     runtime = capability<IPluginV3OneRuntime>(*plugin, PluginCapabilityType::kRUNTIME);
     std::unique_ptr<IPluginV3> attached(runtime->attachToContext(nullptr));
     runtime = capability<IPluginV3OneRuntime>(*attached, PluginCapabilityType::kRUNTIME);
-    CHECK(runtime->onShapeChange(inputs.data(), heads, results.data(), 3) == 0);
+    CHECK(runtime->onShapeChange(inputs.data(), in, results.data(), out_count) == 0);
     std::ifstream file(words[1], std::ios::binary);
     std::vector<std::vector<char>> memory;
     std::vector<void const*> pointers;
-    for (Dims const& dims : given.heads) {
-        std::vector<char>& head = memory.emplace_back(volume(dims) * (given.half ? 2 : 4));
-        CHECK(file.read(head.data(), static_cast<std::streamsize>(head.size())));
-        pointers.push_back(head.data());
+    for (Dims const& dims : given.inputs) {
+        std::vector<char>& bytes = memory.emplace_back(volume(dims) * bytes_of(type));
+        CHECK(file.read(bytes.data(), static_cast<std::streamsize>(bytes.size())));
+        pointers.push_back(bytes.data());
     }
-    std::vector<std::vector<char>> lanes;
+    std::vector<std::vector<char>> made;
     std::vector<void*> addresses;
-    for (Dims const& dims : outputs) {
-        addresses.push_back(lanes.emplace_back(volume(dims) * 4, '\xcb').data());
+    for (int i = 0; i < out_count; ++i) {
+        made.emplace_back(volume(outputs[i]) * bytes_of(types[i]), '\xcb');
+        addresses.push_back(made.back().data());
     }
     CHECK(runtime->enqueue(inputs.data(), results.data(), pointers.data(), addresses.data(),
                            workspace.data(), nullptr) == 0);
     std::ofstream out(words[2], std::ios::binary);
-    for (std::vector<char> const& bytes : lanes) {
+    for (std::vector<char> const& bytes : made) {
         out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     }
-    std::cout << outputs[0].d[1] << " " << outputs[0].d[2] << "\n";
+    for (Dims const& dims : outputs) {
+        for (int d = 0; d < dims.nbDims; ++d) std::cout << (d ? " " : "") << dims.d[d];
+        std::cout << "\n";
+    }
     return out ? 0 : 1;
 }
