@@ -255,8 +255,8 @@ int32_t trt_lane_preprocess_launch([[maybe_unused]] trt_lane_preprocess const* p
     return guarded<int32_t>(1, [&] {
 #ifdef TRT_LANE_KERNELS
         trt_lane::PreprocessParams const& p = preprocess->host.params();
-        return in_batches(
-            p, data, chroma, batch, out,
+        return trt_lane::Preprocess::in_batches(
+            p, batch, out, frames_of(data, chroma, batch),
             [&](trt_lane::Frames const& frames, int32_t count, void* at) {
                 return checked(trt_lane::Preprocess::launch(p, frames, count, at, workspace,
                                                             static_cast<cudaStream_t>(stream)));
