@@ -180,6 +180,39 @@ LANE_AVX2 inline int finish_linear_avx2(PreprocessParams const& p, std::int16_t 
     return x;
 }
 
+// Sums of two pixels side by side, of four pairs: 16 bits per channel. A pair has six bytes; 16 of
+// them are read for two.
+LANE_AVX2 LANE_LOOP __m256i pair_sums(std::uint8_t const* row) {
+    __m256i const together = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1));
+    __m128i const low = _mm_loadu_si128(reinterpret_cast<__m128i const*>(row));
+    __m128i const high = _mm_loadu_si128(reinterpret_cast<__m128i const*>(row + 12));
+    __m256i const bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    return _mm256_maddubs_epi16(_mm256_shuffle_epi8(bytes, together), _mm256_set1_epi8(1));
+}
+
+// The linear filter at half the size: all four weights are one quarter, and OpenCV's roundings come
+// to (a + b + c + d + 2) / 4. Gives the number of pixels that are finished.
+LANE_AVX2 inline int halve_avx2(PreprocessParams const& p, std::uint8_t const* above,
+                                std::uint8_t const* below, int const* shifts, std::size_t plane,
+                                float* out) {
+    __m256i const two = _mm256_set1_epi16(2);
+    int x = 0;
+    for (; x + 8 <= p.input_w; x += 8) {
+        std::uint8_t const *a = above + 6 * x, *b = below + 6 * x;
+        __m256i const first = _mm256_add_epi16(pair_sums(a), pair_sums(b));
+        __m256i const second = _mm256_add_epi16(pair_sums(a + 24), pair_sums(b + 24));
+        __m256i const packed =
+            _mm256_packus_epi16(_mm256_srli_epi16(_mm256_add_epi16(first, two), 2),
+                                _mm256_srli_epi16(_mm256_add_epi16(second, two), 2));
+        __m256i const pixels = _mm256_permute4x64_epi64(packed, 0xd8);
+        for (int c = 0; c < 3; ++c) {
+            normalise_eight(pixels, shifts[c], p.factor[c], p.offset[c], out + c * plane + x);
+        }
+    }
+    return x;
+}
+
 LANE_AVX2 inline void normalise_avx2(std::uint32_t const* pixels, int shift, float factor,
                                      float offset, int width, float* out) {
     int x = 0;
@@ -249,6 +282,10 @@ public:
     explicit HostPreprocess(PreprocessParams const& p) : p_(p) {
 #ifdef TRT_LANE_AVX2
         avx2_ = __builtin_cpu_supports("avx2");
+        // Whole vectors only: a rest would need the rows weighed, too.
+        halved_ = avx2_ && p.resampling == Resampling::kLinear && p.output == Output::kFloat &&
+                  p.frame_w == 2 * p.input_w && p.input_w % 8 == 0 &&
+                  Preprocess::source_rows(p) == 2 * Preprocess::target_rows(p);
 #endif
         find(p.frame_w, p.input_w, 0, true, p.taps_x, p.input_w, &t_.first_x, &t_.weights_x);
         find(Preprocess::source_rows(p), Preprocess::target_rows(p), p.resized_crop_top, false,
@@ -289,6 +326,7 @@ private:
         Rows(PreprocessParams const& p, bool linear)
             : pixels(p.input_w),
               bytes(3 * static_cast<std::size_t>(p.frame_w) + kPad),
+              more_bytes(bytes),
               taps(p.taps_y),
               kept(p.taps_y),
               width(static_cast<std::size_t>(p.input_w) * kLanes) {
@@ -305,7 +343,7 @@ private:
             std::vector<std::int32_t> wide;
         };
         std::vector<std::uint32_t> pixels;
-        std::vector<std::uint8_t> bytes;
+        std::vector<std::uint8_t> bytes, more_bytes;
         std::vector<std::int32_t const*> taps;
         std::vector<Kept> kept;
         std::size_t width;
@@ -332,7 +370,7 @@ private:
         Rows::Kept& row = rows.kept[source % p_.taps_y];
         if (row.source == source) return row;
         row.source = source;
-        std::uint8_t const* bytes = three_bytes(rows, source);
+        std::uint8_t const* bytes = three_bytes(rows, source, rows.bytes.data());
         if (p_.resampling != Resampling::kLinear) {
             weigh_any(bytes, row.wide.data());
         } else {
@@ -342,9 +380,8 @@ private:
     }
 
     // The source row as three bytes per pixel with kPad bytes behind it that may be read.
-    std::uint8_t const* three_bytes(Rows& rows, int y) const {
+    std::uint8_t const* three_bytes(Rows const& rows, int y, std::uint8_t* copy) const {
         std::uint8_t const* row = rows.data + static_cast<std::size_t>(y) * p_.pitch;
-        std::uint8_t* copy = rows.bytes.data();
         if (p_.pixels == Pixels::kNv12) {
             convert<Pixels::kNv12>(rows, y, copy);
         } else if (p_.pixels == Pixels::kYuyv) {
@@ -369,8 +406,21 @@ private:
         }
     }
 
+#ifdef TRT_LANE_AVX2
+    int halved_row(Rows& rows, int n, int y, float* out) const {
+        int const shifts[3] = {shift_of(0), shift_of(1), shift_of(2)};
+        std::size_t const plane = static_cast<std::size_t>(p_.input_h) * p_.input_w;
+        std::uint8_t const* above = three_bytes(rows, source_row(y, 0), rows.bytes.data());
+        std::uint8_t const* below = three_bytes(rows, source_row(y, 1), rows.more_bytes.data());
+        return halve_avx2(p_, above, below, shifts, plane, out + row_of(n, 0, y));
+    }
+#endif
+
     // How many pixels of the output row are finished; the others lie in rows.pixels.
     int linear_row(Rows& rows, [[maybe_unused]] int n, int y, [[maybe_unused]] void* out) const {
+#ifdef TRT_LANE_AVX2
+        if (halved_) return halved_row(rows, n, y, static_cast<float*>(out));
+#endif
         std::int16_t const* above = weighed_row(rows, source_row(y, 0)).narrow.data();
         std::int16_t const* below = weighed_row(rows, source_row(y, 1)).narrow.data();
         std::int32_t const* weights = &t_.weights_y[2 * static_cast<std::size_t>(y)];
@@ -469,6 +519,7 @@ private:
     Half half_[3][256];
     std::int8_t byte_[3][256];
     bool avx2_ = false;
+    bool halved_ = false;
 };
 
 }  // namespace trt_lane

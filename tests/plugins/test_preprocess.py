@@ -143,7 +143,7 @@ def test_a_full_sized_frame_has_the_pixels_of_the_spec(host):
 
 
 def test_the_portable_loops_give_the_same_as_the_vector_ones(host, portable):
-    for name in ("shrunk", "cut_after", "antialiased", "cubic"):
+    for name in ("shrunk", "halved", "cut_after", "antialiased", "cubic"):
         data = bytes_of("bgr", SPECS[name].frame_hw)
         found = [CompiledPreprocess(library, SPECS[name])([data]) for library in (host, portable)]
         assert np.array_equal(*found)
