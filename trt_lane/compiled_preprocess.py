@@ -9,8 +9,11 @@ from enum import Enum
 import numpy as np
 
 from trt_lane.errors import TrtLaneError
-from trt_lane.image import ImageSpec
+from trt_lane.image import ImageSpec, Resampling
 from trt_lane.plugin_library import PluginLibrary, field_array
+
+LARGEST_FRAME = 16384  # rows or columns, as in plugins/preprocess/preprocess.yaml
+KEPT_SIZES = 8  # of frames; a camera has one
 
 
 class Pixels(str, Enum):
@@ -102,11 +105,14 @@ class CompiledPreprocess:
         if out.shape != expected or out.dtype != self.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out is {out.dtype} {out.shape}; expected {self.dtype} {expected}")
         arrays = [self._checked(frame) for frame in frames]
-        data = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
-        run = self.library.c.trt_lane_preprocess_run
-        if run(self._handle, data, None, len(arrays), out.ctypes.data):
-            raise TrtLaneError(self.library.error())
+        self.run([array.ctypes.data for array in arrays], out.ctypes.data)
         return out
+
+    def run(self, frames: Sequence[int], out: int) -> None:
+        """The same on addresses: of each frame's first byte, and of the network input."""
+        data = (ctypes.c_void_p * len(frames))(*frames)
+        if self.library.c.trt_lane_preprocess_run(self._handle, data, None, len(frames), out):
+            raise TrtLaneError(self.library.error())
 
     def launch(self, frames: Sequence[int], out: int, workspace: int, stream: int) -> None:
         """Start the kernels on a stream; all are addresses on the device.
@@ -142,3 +148,52 @@ class CompiledPreprocess:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self.library.c.trt_lane_preprocess_free(self._handle)
+
+
+class InputMaker:
+    """ImageSpec.to_tensor into memory that is there, by compiled code where that gives its numbers.
+
+    Frames of any size come; what is made for a size and pitch is kept for the next ones.
+    """
+
+    def __init__(self, image: ImageSpec, library: PluginLibrary | None) -> None:
+        """Make it.
+
+        Args:
+            image: geometry and normalisation.
+            library: host or CUDA library, or None for numpy and OpenCV.
+        """
+        self._image = image
+        # OpenCV's cubic filter rounds in float32, in another way from processor to processor.
+        exact = image.resampling is not Resampling.CUBIC
+        self._library = library if exact else None
+        self._made: dict[tuple[int, int, int], CompiledPreprocess] = {}
+
+    def __call__(self, frame: np.ndarray, out: np.ndarray) -> None:
+        """Fill the float32 (3, h, w) network input from a BGR uint8 frame (H, W, 3).
+
+        Raises:
+            TrtLaneError: not a frame, or not of the spec's aspect ratio.
+        """
+        self._image.check_frame(frame)
+        row, pixel, channel = frame.strides
+        if self._library is None or not self._takes(frame.shape, out):
+            out[:] = self._image.to_tensor(frame)
+            return
+        if (pixel, channel) != (3, 1) or row < 3 * frame.shape[1]:
+            frame = np.ascontiguousarray(frame)
+            row = frame.strides[0]
+        compiled = self._compiled(frame.shape[:2], row)
+        compiled.run([frame.ctypes.data], out.ctypes.data)
+
+    @staticmethod
+    def _takes(shape: tuple[int, ...], out: np.ndarray) -> bool:
+        return max(shape) <= LARGEST_FRAME and out.flags.c_contiguous and out.dtype == np.float32
+
+    def _compiled(self, frame_hw: tuple[int, int], pitch: int) -> CompiledPreprocess:
+        key = (*frame_hw, pitch)
+        if key not in self._made:
+            if len(self._made) == KEPT_SIZES:
+                self._made.clear()
+            self._made[key] = CompiledPreprocess(self._library, self._image, frame_hw, pitch=pitch)
+        return self._made[key]

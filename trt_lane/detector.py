@@ -14,6 +14,7 @@ import numpy as np
 
 from trt_lane.artifact import EngineArtifact
 from trt_lane.backends import Backend, open_backend
+from trt_lane.compiled_preprocess import InputMaker
 from trt_lane.errors import TrtLaneError
 from trt_lane.fit import Fit, Fitted, fit_frame
 from trt_lane.lanes import LaneSet
@@ -48,7 +49,9 @@ class LaneDetector:
         self.fit = Fit(fit)
         self._backend: Backend | None = backend
         self._decoder = artifact.make_decoder()
-        self._compiled = _compiled_decoder(artifact)
+        library = _library(artifact)
+        self._compiled = _compiled_decoder(artifact, library)
+        self._fill = InputMaker(artifact.image, library)
         self._input = np.empty((artifact.batch, 3, *artifact.image.input_hw), np.float32)
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
@@ -142,7 +145,7 @@ class LaneDetector:
         """Heads (batch, ...); places without a frame hold what was there before."""
         backend = self._check_open()
         for place, one in zip(self._input, fitted, strict=False):
-            place[:] = self.artifact.image.to_tensor(one.frame)
+            self._fill(one.frame, place)
         if self.batch == 1:
             return {name: head[None] for name, head in backend.infer(self._input).items()}
         return backend.run(self._input)
@@ -184,11 +187,17 @@ class LaneDetector:
         self.close()
 
 
-def _compiled_decoder(artifact: EngineArtifact) -> Callable[..., Any] | None:
-    """The decoder of the artifact's own library, else of `make plugins-host`'s, else None."""
-    library = (
-        find_host_library() if artifact.plugin_path is None else PluginLibrary(artifact.plugin_path)
-    )
+def _library(artifact: EngineArtifact) -> PluginLibrary | None:
+    """The artifact's own library, else that of `make plugins-host`, else None."""
+    if artifact.plugin_path is None:
+        return find_host_library()
+    return PluginLibrary(artifact.plugin_path)
+
+
+def _compiled_decoder(
+    artifact: EngineArtifact, library: PluginLibrary | None
+) -> Callable[..., Any] | None:
+    """The library's decoder, or None where it has none."""
     name = artifact.decoder["name"]
     if library is None or name not in library.decoders:
         return None

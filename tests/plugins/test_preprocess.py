@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from running import GARBAGE, seed_of
 
-from trt_lane.compiled_preprocess import CompiledPreprocess
+from trt_lane.compiled_preprocess import CompiledPreprocess, InputMaker
 from trt_lane.errors import TrtLaneError
 from trt_lane.image import ImageSpec
 
@@ -156,6 +156,29 @@ def test_the_caller_may_bring_the_memory(host):
     assert preprocess([bytes_of("bgr", spec.frame_hw)], out) is out
     with pytest.raises(ValueError, match="out is float64"):
         preprocess([bytes_of("bgr", spec.frame_hw)], out.astype(np.float64))
+
+
+@pytest.mark.parametrize("name", ["shrunk", "antialiased", "cubic"])
+def test_a_detectors_input_is_the_specs_whoever_makes_it(host, name):
+    spec = SPECS[name]
+    for library in (host, None):
+        fill = InputMaker(spec, library)
+        for hw in (spec.frame_hw, (120, 188), spec.frame_hw):
+            whole = bytes_of("bgr", (hw[0], hw[1] + 7)).reshape(hw[0], hw[1] + 7, 3)
+            for frame in (whole[:, 3:-4], whole[:, 3:-4].copy(), whole[::-1, 3:-4]):
+                out = np.zeros((2, 3, *spec.input_hw), np.float32)
+                fill(frame, out[1])
+                assert np.array_equal(out[1], spec.to_tensor(frame))
+                assert not out[0].any()
+
+
+def test_a_detectors_input_refuses_what_is_no_frame(host):
+    fill = InputMaker(SPECS["shrunk"], host)
+    out = np.zeros((3, 23, 39), np.float32)
+    with pytest.raises(TrtLaneError, match="expected 94x60"):
+        fill(np.zeros((60, 200, 3), np.uint8), out)
+    with pytest.raises(TrtLaneError, match="expected uint8"):
+        fill(np.zeros((60, 94)), out)
 
 
 @pytest.mark.parametrize(
