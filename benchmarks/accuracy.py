@@ -186,6 +186,21 @@ def _form(
     return Form(culane, tusimple, agreement, distortion)
 
 
+def figures_of(
+    metric: Metric | None,
+    labels: Sequence[Label],
+    lanes: Sequence[LaneSet],
+    reference: Sequence[LaneSet] | None,
+) -> dict[str, float]:
+    """F1 or accuracy of lanes, and their agreement with the reference's, by the names of figures.
+
+    Frames without a label count for the agreement alone.
+    """
+    labelled = [i for i, label in enumerate(labels) if label.lanes is not None]
+    form = _form(metric, [labels[i] for i in labelled], [lanes[i] for i in labelled], None)
+    return _figures(form) | _figures(_form(None, labels, lanes, reference))
+
+
 def culane_row(found: LaneSet, annotated: LaneSet) -> list[int]:
     """Predicted lanes, annotated lanes and lanes found at each of IOUS, drawn once for all."""
     counts = score_image(found, annotated, thresholds=IOUS)

@@ -25,6 +25,7 @@ from trt_lane.datasets.base import Dataset
 from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
 from trt_lane.fit import Fit
+from trt_lane.frame_results import spread_indices
 from trt_lane.progress import progress
 
 ONNX_NAME = "model.onnx"  # as the Makefile has it
@@ -130,15 +131,14 @@ def _scenarios(artifact: EngineArtifact, latency: object, frames: list, plan: Pl
 
 
 def _accuracy(artifact: EngineArtifact, dataset: Dataset, plan: Plan) -> tuple:
-    count = min(plan.frames, len(dataset))
-    indices = [i * len(dataset) // count for i in range(count)]
+    indices = spread_indices(len(dataset), plan.frames)
     threads = plan.conditions.threads
     detectors = {"engine": LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP)}
     if plan.float_onnx is not None:
         graph = FloatGraph(plan.float_onnx, artifact, threads)
         detectors["float"] = LaneDetector(artifact, graph, Fit.CROP)
     try:
-        judged = judge(detectors, dataset, progress(indices, count, "accuracy"))
+        judged = judge(detectors, dataset, progress(indices, len(indices), "accuracy"))
     finally:
         for detector in detectors.values():
             detector.close()

@@ -19,6 +19,7 @@ from benchmarks.stopwatch import timer_cost_ms
 from trt_lane.artifact import EngineArtifact
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import read_json
+from trt_lane.frame_results import spread_indices
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -137,7 +138,7 @@ def read_frames(dataset: object, count: int) -> tuple[list[np.ndarray], list[flo
 
     Frames of another size than the first are left out: a camera has one size.
     """
-    indices = [i * len(dataset) // count for i in range(min(count, len(dataset)))]
+    indices = spread_indices(len(dataset), count)
     frames, times, kept = [], [], []
     for index in indices:
         start = time.perf_counter()

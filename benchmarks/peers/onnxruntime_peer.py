@@ -97,6 +97,29 @@ def quantise(
         }
 
 
+def quantise_for_speed(source: Path, frames: np.ndarray, target: Path) -> None:
+    """As its own guide has it for CPUs with VNNI: uint8 x int8, Q/DQ, all operators, min and max.
+
+    Args:
+        source: float ONNX.
+        frames: network inputs float32 (F, 3, h, w).
+        target: written.
+    """
+    logging.getLogger().setLevel(logging.ERROR)
+    name = onnx.load(source, load_external_data=False).graph.input[0].name
+    quantize_static(
+        source,
+        target,
+        _Frames(frames, name),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        extra_options={"CalibStridedMinMax": 1},
+    )
+
+
 def _is_below(name: str, kept: list[str]) -> bool:
     """Whether a node, named after its module, lies in one of the modules."""
     return any(name == path or name.startswith(f"{path}_") for path in kept)
