@@ -23,16 +23,18 @@ def save_reference(
     """Write images, float and quantised heads of the first frames (F, 3, h, w) as .npz.
 
     Of the very first frame the levels of every quantised tensor are kept, too, int8 by the name of
-    its graph node, and the biases that were learned.
+    its graph node, with the heads that follow from them, and the biases that were learned.
     """
     frames = frames[:REFERENCE_FRAMES]
     network = quantised_network(graph_module, table)
     with torch.no_grad():
         heads, floats = network(frames), graph_module(frames)
         levels = _Levels(network)
-        levels.run(frames[:1])
+        # Its own heads: another batch size adds up in another order, and roundings flip.
+        first = levels.run(frames[:1])
     arrays = {f"quantised/{k}": v.numpy() for k, v in heads.items()}
     arrays |= {f"float/{k}": v.numpy() for k, v in floats.items()}
+    arrays |= {f"first/{k}": v.numpy() for k, v in first.items()}
     arrays |= {f"levels/{k}": v for k, v in levels.found.items()}
     arrays |= {f"bias/{k}": v for k, v in table.biases.items()}
     with atomic_write(path) as file:

@@ -9,7 +9,7 @@ of the graph then starts from the right numbers, is compared where it ends, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.graph_runner import GraphRunner
 
 _FP32 = TensorProto.FLOAT
+JUMPING_OPS = {"GridSample"}
 TWIN = "_fp32"  # what engines.typed puts behind the name of a second Q for an FP32 layer
 
 
@@ -30,12 +31,15 @@ class Excess:
         worst: largest distance in levels beyond the half that rounding may take; 0 is perfect.
         share: of the elements that round to another level.
         fault: why nothing could be compared; "" when it was.
+        jumps: whether the stretch before it samples at computed places: beside the map's edge the
+            last bit of a place decides between a value and nothing.
     """
 
     tensor: str
     worst: float
     share: float
     fault: str = ""
+    jumps: bool = False
 
 
 def judge(
@@ -43,7 +47,7 @@ def judge(
     sites: Mapping[str, str],
     image: np.ndarray,
     levels: Mapping[str, np.ndarray],
-) -> tuple[list[Excess], dict[str, np.ndarray]]:
+) -> tuple[list[Excess], dict[str, np.ndarray], set[str]]:
     """Every quantised tensor against the simulation, and the heads that follow from its levels.
 
     Args:
@@ -53,7 +57,7 @@ def judge(
         levels: int8 levels of the simulation for that image, by the quantised tensor's name.
 
     Returns:
-        One Excess per tensor of `levels`, and heads (1, ...) by name.
+        One Excess per tensor of `levels`, heads (1, ...) by name, and which of the heads jump.
     """
     tensors_of: dict[str, list[str]] = {}  # a view that does nothing gives a tensor two names
     for tensor in levels.keys() & sites.keys():
@@ -61,11 +65,15 @@ def judge(
     cut, probes = _cut(model, tensors_of, levels)
     inputs = {p.levels: levels[p.tensor] for p in probes}
     found = GraphRunner(cut.SerializeToString()).run({cut.graph.input[0].name: image, **inputs})
-    excesses = [_excess(p, found[p.output], levels[p.tensor]) for p in probes]
+    makers = {output: node for node in cut.graph.node for output in node.output}
+    excesses = [
+        replace(_excess(p, found[p.output], levels[p.tensor]), jumps=_jumps(p.output, makers))
+        for p in probes
+    ]
     seen = {e.tensor for e in excesses}
     lost = [Excess(t, np.inf, 1.0, "has no Q/DQ in the graph") for t in levels if t not in seen]
     heads = {output.name: found[output.name] for output in model.graph.output}
-    return excesses + lost, heads
+    return excesses + lost, heads, {name for name in heads if _jumps(name, makers)}
 
 
 @dataclass(frozen=True)
@@ -118,3 +126,17 @@ def _excess(probe: _Probe, value: np.ndarray, levels: np.ndarray) -> Excess:
     # A NaN is no number of levels away and would pass for 0.
     worst = np.inf if np.isnan(distance) else max(distance - 0.5, 0.0)
     return Excess(probe.tensor, worst, float(np.mean(np.rint(exact) != levels)))
+
+
+def _jumps(name: str, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """Whether a tensor comes from a sampling at computed places, with no quantisation between."""
+    queue, seen = [name], set()
+    while queue:
+        node = makers.get(queue.pop())
+        if node is None or node.output[0] in seen:
+            continue
+        if node.op_type in JUMPING_OPS:
+            return True
+        seen.add(node.output[0])
+        queue += node.input
+    return False

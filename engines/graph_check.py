@@ -23,23 +23,30 @@ class Limits:
 
     Attributes:
         levels: distance of a quantised tensor from the simulation's levels, in levels beyond the
-            half that rounding may take.
+            half that rounding may take; not where the graph jumps (Excess.jumps).
+        share: of a tensor's elements that round to another level.
         heads: mean squared error of a head over its mean square, from the simulation's levels.
     """
 
     levels: float
+    share: float
     heads: float
 
 
 # In FP32 a stretch differs by the order of its sums. Measured on ufld and lstr.tusimple with
 # everything in INT8, and with the heads, every other layer, the second half or everything in float:
-# at most 1e-5 levels and 6e-14 of a head's power. There, one step 10 % off gives 6 to 22 levels; a
-# layer's weights one level off 2.6 to 18 levels, or from 4e-6 of a head's power in the last layers.
-STRICT = Limits(levels=0.01, heads=1e-9)
+# at most 1e-5 levels and 6e-14 of a head's power; on eight other families, most of them with random
+# weights, 7e-4 levels (RESA), and behind clrnet's sampling 1.1 levels on 2.4 % of the elements. On
+# ufld and lstr one step 10 % off gives 6 to 22 levels; a layer's weights one level off 2.6 to 18
+# levels, or from 4e-6 of a head's power in the last layers.
+STRICT = Limits(levels=0.01, share=0.1, heads=1e-9)
 # FP16 rounds every tensor to 11 bits. Measured on the same: 0.026 levels on ufld, 0.13 on lstr (its
-# attention), 3.2e-7 of a head's power. What overflows or loses small numbers is off by orders more;
-# what FP16 costs in lanes is in the scores.
-TYPED = Limits(levels=1.0, heads=1e-4)
+# attention), 1.2 on twinlitenet, 11 on 15 % of the elements behind clrnet's sampling, elsewhere at
+# most 4.5 % to another level; 3.2e-7 of a head's power. What overflows or loses small numbers is
+# off by orders more; what FP16 costs in lanes is in the scores.
+TYPED = Limits(levels=32.0, share=0.35, heads=1e-4)
+# Of the power of a head that jumps, in either type.
+JUMPING_HEADS = 1e-2
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,14 @@ class GraphCheck:
         limits: what was allowed.
         tensors: every quantised tensor, the worst first.
         heads: mean squared error over mean square by head.
+        jumping: heads behind a sampling at computed places.
     """
 
     float_type: str
     limits: Limits
     tensors: tuple[Excess, ...]
     heads: dict[str, float]
+    jumping: frozenset[str] = frozenset()
 
     @property
     def worst(self) -> float:
@@ -69,10 +78,13 @@ class GraphCheck:
         told = [
             f"{e.tensor} {e.fault or f'is {e.worst:.2g} levels off'}"
             for e in self.tensors
-            if e.worst > self.limits.levels
+            if e.fault
+            or e.share > self.limits.share
+            or e.worst > (np.finfo(np.float32).max if e.jumps else self.limits.levels)
         ]
+        limit = {name: JUMPING_HEADS for name in self.jumping}
         # Not `>`: NaN is a fault.
-        off = [name for name, error in self.heads.items() if not error <= self.limits.heads]
+        off = [k for k, error in self.heads.items() if not error <= limit.get(k, self.limits.heads)]
         return (*told, *(f"head {name} is {self.heads[name]:.2g} of its power off" for name in off))
 
     def to_dict(self) -> dict:
@@ -82,7 +94,7 @@ class GraphCheck:
             "limit_levels": self.limits.levels,
             "worst_levels": min(self.worst, 256.0),  # JSON has no infinity
             "worst_tensor": self.tensors[0].tensor if self.tensors else None,
-            "tensors": len(self.tensors),
+            "tensors": len({e.tensor for e in self.tensors}),  # some for a layer in FP32 as well
             "head_errors": {k: float(np.nan_to_num(v, nan=1e30)) for k, v in self.heads.items()},
             "faults": list(self.faults),
         }
@@ -99,14 +111,14 @@ def check_graph(
     Args:
         model: typed Q/DQ graph.
         card: its own.
-        reference: "image", "quantised/HEAD", "levels/TENSOR" and "bias/NAME" of calibration.
+        reference: "image", "first/HEAD", "levels/TENSOR" and "bias/NAME" of calibration.
         float_graph: FP32 graph of the same weights.
     """
     if card.sites is None:
         raise TrtLaneError("the ONNX is of an older version of trt_lane; export it again")
     image = reference["image"][:1]
     levels = part(reference, "levels")
-    heads = {name: value[:1] for name, value in part(reference, "quantised").items()}
+    heads = part(reference, "first")
     exact = {
         i.name: numpy_helper.to_array(i)
         for i in float_graph.graph.initializer
@@ -118,9 +130,10 @@ def check_graph(
         forms.append((card.float_type, TYPED, rounded(lifted, model)))
     checks = []
     for float_type, limits, form in forms:
-        tensors, found = judge(form, card.sites, image, levels)
+        tensors, found, jumping = judge(form, card.sites, image, levels)
         worst_first = tuple(sorted(tensors, key=lambda e: -e.worst))
-        checks.append(GraphCheck(float_type, limits, worst_first, head_errors(found, heads)))
+        errors = head_errors(found, heads)
+        checks.append(GraphCheck(float_type, limits, worst_first, errors, frozenset(jumping)))
     return tuple(checks)
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from exported import assert_export_agrees, assert_heads_described, assert_trace_agrees
 from filled import filled
 from rule import load_case
 
+from calibrators.calibrate import calibrate
+from calibrators.recipe import load_recipe
+from calibrators.reference import save_reference
+from engines.card import read_card
+from engines.export import export
+from engines.graph_check import check_graph
 from trt_lane.decoders import decoder_from_dict, decoder_to_dict
 from trt_lane.image import ImageSpec
 from trt_lane.model import Metric, get_model, list_families, list_models
+from trt_lane.models._folded import fold
 
 NAMES = list_models()
 # One of each family: its demo, else its variant on the smallest trunk.
@@ -69,6 +77,24 @@ def test_export_agrees(name):
 def test_demo_fits_in_twelve_megabytes_of_half_floats(name):
     with torch.device("meta"):
         assert 2 * sum(p.numel() for p in get_model(name).network().parameters()) < 12e6
+
+
+@pytest.mark.parametrize("name", marked(LIGHT, ["ganet", "laneatt"]))
+def test_an_honest_quantised_graph_raises_no_alarm(tmp_path, name):
+    model = get_model(name)
+    network = filled(model)
+    graph_module = fold(network, model.image.input_hw)
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(2, 3, *model.image.input_hw, generator=generator)
+    table = calibrate(graph_module, frames, load_recipe("int8_minmax"), model.float_layers)
+    save_reference(tmp_path / "reference.npz", graph_module, table, frames)
+    quantised = export(model, network, table, tmp_path / "int8.onnx", "fp16")
+    floats = export(model, network, None, tmp_path / "float.onnx")
+    with np.load(tmp_path / "reference.npz") as file:
+        reference = {key: file[key] for key in file.files}
+    for check in check_graph(quantised, read_card(quantised), reference, floats):
+        assert check.faults == ()
+        assert {e.tensor for e in check.tensors} == {site.tensor for site in table.sites}
 
 
 @pytest.mark.parametrize("name", NAMES)
