@@ -13,7 +13,7 @@ from calibrators.fake_quant import ActivationQuantizer, quantised_network
 from trt_lane.files import atomic_write
 from trt_lane.scales import ScaleTable
 
-SCHEMA = 2  # 1 had no levels
+SCHEMA = 3  # 1 had no levels, 2 not the heads that follow from them
 REFERENCE_FRAMES = 8
 
 

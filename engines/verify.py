@@ -29,7 +29,7 @@ from trt_lane.files import sha256_file
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.report import DatasetScore, score_labels
 
-REFERENCE_SCHEMA = 2  # as calibrators.reference writes it
+REFERENCE_SCHEMA = 3  # as calibrators.reference writes it
 # Less than the rounding of FP16 makes of a head that nothing quantised leads to (measured: 6e-8).
 FP16_NOISE = 1e-6
 
