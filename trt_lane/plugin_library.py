@@ -29,7 +29,7 @@ MAX_RANK = 8
 # Names of the plugins' outputs in an ONNX and an engine.
 LANE_OUTPUTS = ("lane_points", "lane_scores", "lane_count")
 # Bits of LaneOutputs.count[:, 1], as in plugins/common/decoder.h.
-LANES_DROPPED, POINTS_DROPPED, CANDIDATES_DROPPED = 1, 2, 4
+LANES_DROPPED, POINTS_DROPPED, CANDIDATES_DROPPED, UNSOUND = 1, 2, 4, 8
 
 
 def find_library(name: str) -> Path | None:
@@ -182,6 +182,10 @@ class LaneOutputs:
             np.empty((batch, slots), np.float32),
             np.empty((batch, 2), np.int32),
         )
+
+    def sound(self, frame: int) -> bool:
+        """Whether no head of that frame of the batch holds NaN or infinity."""
+        return not self.count[frame, 1] & UNSOUND
 
     def lanes(self, frame: int, frame_hw: tuple[int, int]) -> LaneSet:
         """The lanes of one frame of the batch."""

@@ -10,29 +10,17 @@
 #include "common/cuda_types.h"
 #include "common/fields.h"
 #include "common/lane_hd.h"
+#include "common/soundness.h"
 
 namespace trt_lane {
 
-constexpr int kMaxHeads = 8;
-
-enum class HeadType : std::int32_t { kFloat = 0, kHalf = 1 };
-
-// Heads of a batch, each contiguous (N, ...), all of one type; absent optional ones are nullptr.
-struct Heads {
-    void const* data[kMaxHeads];
-    HeadType type;
-
-    template <typename T>
-    T const* as(int head) const {
-        return static_cast<T const*>(data[head]);
-    }
-};
-
-// Reasons why lanes or points are missing from the outputs: bits of count[n][1].
+// Reasons why lanes or points are missing from the outputs: bits of count[n][1]. A decoder sets the
+// first three; DecoderOf sets the last one for all.
 enum Overflow : std::int32_t {
-    kLanesDropped = 1,      // more lanes than slots: the later ones in the decoder's order
-    kPointsDropped = 2,     // a lane of more points than fit: those farthest from its start
-    kCandidatesDropped = 4  // more candidates inside the decoder than it has room for
+    kLanesDropped = 1,       // more lanes than slots: the later ones in the decoder's order
+    kPointsDropped = 2,      // a lane of more points than fit: those farthest from its start
+    kCandidatesDropped = 4,  // more candidates inside the decoder than it has room for
+    kUnsound = 8  // a head holds NaN or infinity: the lanes are those that it does not touch
 };
 
 // Lanes of a batch. Unused slots and absent points hold NaN, unused scores 0.
@@ -71,7 +59,13 @@ public:
 template <typename D>
 class DecoderOf final : public Decoder {
 public:
-    explicit DecoderOf(Fields const& fields) : params_(D::make(fields)) {}
+    explicit DecoderOf(Fields const& fields) : params_(D::make(fields)) {
+        for (Shape const& shape : head_shapes()) {
+            std::int64_t size = 1;
+            for (std::int64_t extent : shape) size *= extent;
+            sizes_.size[sizes_.heads++] = size;
+        }
+    }
 
     std::vector<Shape> head_shapes() const override { return D::head_shapes(params_); }
     int slots() const override { return D::slots(params_); }
@@ -81,24 +75,39 @@ public:
     }
     void decode(Heads const& heads, int batch, Lanes const& lanes) const override {
         if (heads.type == HeadType::kHalf) {
-            D::template decode<Half>(params_, heads, batch, lanes);
+            decode_as<Half>(heads, batch, lanes);
         } else {
-            D::template decode<float>(params_, heads, batch, lanes);
+            decode_as<float>(heads, batch, lanes);
         }
     }
     int launch([[maybe_unused]] Heads const& heads, [[maybe_unused]] int batch,
                [[maybe_unused]] Lanes const& lanes, [[maybe_unused]] void* workspace,
                [[maybe_unused]] void* stream) const override {
 #ifdef TRT_LANE_KERNELS
-        return D::launch(params_, heads, batch, lanes, workspace,
-                         static_cast<cudaStream_t>(stream));
+        auto const on = static_cast<cudaStream_t>(stream);
+        cudaError_t const status = D::launch(params_, heads, batch, lanes, workspace, on);
+        return status ? status : launch_soundness(heads, sizes_, batch, lanes.count, on);
 #else
         return kNoKernels;
 #endif
     }
 
 private:
+    template <typename T>
+    void decode_as(Heads const& heads, int batch, Lanes const& lanes) const {
+        D::template decode<T>(params_, heads, batch, lanes);
+        for (int n = 0; n < batch; ++n) {
+            for (int head = 0; head < sizes_.heads; ++head) {
+                std::int64_t const size = sizes_.size[head];
+                if (heads.data[head] && !all_finite(heads.as<T>(head) + n * size, size)) {
+                    lanes.count[2 * n + 1] |= kUnsound;
+                }
+            }
+        }
+    }
+
     typename D::Params params_;
+    HeadSizes sizes_{};
 };
 
 // What is known of a decoder before it has numbers.

@@ -42,7 +42,7 @@ class Case:
         decoder: the numpy decoder.
         heads: float32, without the batch axis.
         more: fields that only the plugin has, as slots.
-        overflow: bits that the plugin reports.
+        overflow: bits that the plugin reports, without that of heads with NaN or infinity.
         tolerance_px: how far points may be from numpy's; None for the float32 steps of a float64
             result, 2e-7 of the longer side of the frame.
         score_tolerance: how far scores may be from numpy's.

@@ -150,9 +150,10 @@ def selected() -> list[str]:
 
 
 def sources(ending: str) -> list[Path]:
-    """The files of that ending of the selected plugins."""
+    """The files of that ending of the selected plugins, and of what they share."""
     paths = (PLUGINS / name / f"{name}{ending}" for name in selected())
-    return [path for path in paths if path.is_file()]
+    shared = sorted((PLUGINS / "common").glob(f"*{ending}")) if ending == ".cu" else []
+    return [*shared, *(path for path in paths if path.is_file())]
 
 
 def run(command: list, **options: object) -> subprocess.CompletedProcess:
