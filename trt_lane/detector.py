@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,14 +126,28 @@ class LaneDetector:
         fitted = [fit_frame(frame, self.artifact.image, self.fit) for frame in frames]
         found = []
         with self._lock:
-            for start in range(0, len(fitted), self.batch):
-                part = fitted[start : start + self.batch]
-                heads = self._run(part)
-                found += [
-                    self._decode({name: head[i] for name, head in heads.items()}, one)
-                    for i, one in enumerate(part)
-                ]
+            on_device = getattr(self._check_open(), "takes_frames", False)
+            for part in _parts(fitted, self.batch, of_one_size=on_device):
+                found += self._detect_on_device(part) if on_device else self._detect_here(part)
         return found
+
+    def _detect_here(self, part: Sequence[Fitted]) -> list[Detection]:
+        heads = self._run(part)
+        return [
+            self._decode({name: head[i] for name, head in heads.items()}, one)
+            for i, one in enumerate(part)
+        ]
+
+    def _detect_on_device(self, part: Sequence[Fitted]) -> list[Detection]:
+        """The backend does it all; its lanes are in the pixels of the model's frame."""
+        outputs, sound = self._check_open().lanes([one.frame for one in part])
+        frame_hw = self.artifact.image.frame_hw
+        none = LaneSet.from_lanes([], frame_hw)
+        lanes = [outputs.lanes(i, frame_hw) if ok else none for i, ok in enumerate(sound)]
+        return [
+            Detection(one.to_original(found), ok)
+            for one, found, ok in zip(part, lanes, sound, strict=True)
+        ]
 
     def heads(self, frame: np.ndarray) -> dict[str, np.ndarray]:
         """The network's raw outputs by head, float32 without the batch axis, for comparisons."""
@@ -192,6 +206,19 @@ def _library(artifact: EngineArtifact) -> PluginLibrary | None:
     if artifact.plugin_path is None:
         return find_host_library()
     return PluginLibrary(artifact.plugin_path)
+
+
+def _parts(fitted: Sequence[Fitted], batch: int, of_one_size: bool) -> Iterator[list[Fitted]]:
+    """Up to `batch` frames that follow each other, all of one size where that is asked for."""
+    part: list[Fitted] = []
+    for one in fitted:
+        other_size = of_one_size and part and one.frame.shape != part[0].frame.shape
+        if len(part) == batch or other_size:
+            yield part
+            part = []
+        part.append(one)
+    if part:
+        yield part
 
 
 def _compiled_decoder(

@@ -4,7 +4,7 @@ import pytest
 from tiny_artifact import make_artifact
 
 from trt_lane.artifact import SIDECAR, EngineArtifact
-from trt_lane.backends import open_backend
+from trt_lane.backends import cuda_driver, open_backend
 from trt_lane.errors import TrtLaneError
 from trt_lane.sealed_json import seal
 
@@ -23,9 +23,8 @@ def test_a_missing_tensorrt_is_named_with_a_way_on(gpu_artifact, monkeypatch):
         open_backend(gpu_artifact)
 
 
-def test_a_missing_pycuda_is_named_with_a_way_on(gpu_artifact, monkeypatch):
+def test_a_missing_driver_is_named_with_a_way_on(gpu_artifact, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", sys)
-    monkeypatch.setitem(sys.modules, "pycuda", None)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
-    with pytest.raises(TrtLaneError, match=r"pip install pycuda.*TARGET=cpu"):
+    monkeypatch.setattr(cuda_driver, "LIBRARY", "libno_such_cuda.so.9")
+    with pytest.raises(TrtLaneError, match=r"install the driver.*TARGET=cpu"):
         open_backend(gpu_artifact)

@@ -1,205 +1,306 @@
-"""TensorRT 10.3 to 11.x and TensorRT-RTX: named tensors, one stream, pinned buffers made once.
+"""TensorRT 10.3 to 11.x and TensorRT-RTX: named tensors, one stream, buffers made once, one graph.
 
-The device's primary context is used, not pycuda.autoinit's own: PyTorch and other libraries of the
-process live in the primary one, and an engine of another context fails beside them.
+Whatever touches the driver is a call of CudaDriver. A frame is enqueued the first time it has a
+size; the second time it is captured as a CUDA graph (copies, pre-processing, engine, decoder), and
+from then on one launch does all of it, until a frame of another size comes.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from trt_lane.artifact import EngineArtifact
+from trt_lane.backends.cuda_driver import CudaDriver, DeviceError
+from trt_lane.backends.device_buffer import DeviceBuffer
+from trt_lane.backends.device_graph import Replay
+from trt_lane.backends.device_stages import DeviceStages, open_stages
+from trt_lane.backends.tensorrt_module import LoadedEngine, load_runtime
 from trt_lane.errors import TrtLaneError
+from trt_lane.plugin_library import LaneOutputs
+
+STAGES = ("h2d", "network", "d2h")
+_LANE_TENSORS = ("lane points", "lane scores", "lane count")
+_HALF, _FLOAT, _BYTE = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.uint8)
 
 
 class TensorRtBackend:
-    """An engine on GPU `device`, with its context, stream and buffers."""
+    """An engine on a GPU with its context, stream, graph and buffers.
 
-    def __init__(self, artifact: EngineArtifact, device: int = 0) -> None:
-        self._closed = True
-        self._events: list[Any] = []
-        trt = _load(artifact)
-        cuda = _load_cuda()
-        self._cuda, self._artifact = cuda, artifact
-        handle = cuda.Device(device)
-        major, minor = handle.compute_capability()
-        artifact.check_runtime(trt.__version__, 10 * major + minor)
-        self._primary = handle.retain_primary_context()
+    Args:
+        artifact: verified.
+        device: number of the GPU.
+        trt: the runtime's module; None imports the artifact's.
+        driver: None opens the system's.
+        stages: pre-processing and decoder on the device; None takes the artifact's library.
+
+    Raises:
+        TrtLaneError: no runtime, no GPU, another version or device, too little memory.
+    """
+
+    def __init__(
+        self,
+        artifact: EngineArtifact,
+        device: int = 0,
+        *,
+        trt: Any = None,
+        driver: CudaDriver | None = None,
+        stages: DeviceStages | None = None,
+    ) -> None:
+        trt = load_runtime(artifact) if trt is None else trt
+        self._driver = CudaDriver(device) if driver is None else driver
+        self._artifact, self._stages = artifact, stages
+        artifact.check_runtime(trt.__version__, self._driver.compute_capability)
+        self._heads = tuple(head.name for head in artifact.heads)
+        self._buffers: dict[str, DeviceBuffer] = {}
+        self._frames: list[DeviceBuffer] = []
+        self._frame_hw: tuple[int, int] | None = None
+        self._workspaces: dict[str, tuple[int, int]] = {}  # size and address by name
+        self._events: list[int] = []
+        self._engine: LoadedEngine | None = None
+        self._replay: Replay | None = None
+        self._stream: int | None = None
+        self._driver.retain()
         self._closed = False
         try:
-            with self._current():
+            with self._driver.current():
                 self._open(trt)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, DeviceError) and error.out_of_memory:
+                raise TrtLaneError(
+                    f"not enough GPU memory for {artifact.engine_path} ({error.call}); "
+                    "end other programs"
+                ) from None
             raise
+
+    # -- frames in, lanes out -----------------------------------------------------------------
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether `lanes` works: pre-processing and decoder are on the device."""
+        return self._stages is not None
+
+    def lanes(self, frames: Sequence[np.ndarray]) -> tuple[LaneOutputs, list[bool]]:
+        """Lanes of up to `batch` BGR uint8 frames of one size, in the model's frame pixels.
+
+        Returns:
+            Outputs of the whole batch, and for each frame whether its heads are finite.
+        """
+        self._check_open()
+        frame_hw = frames[0].shape[:2]
+        with self._driver.current():
+            if frame_hw != self._frame_hw:
+                self._prepare(frame_hw)
+            for buffer, frame in zip(self._frames, frames, strict=False):
+                np.copyto(buffer.host, frame)
+            self._replay.run(("frames", frame_hw), self._enqueue_frames)
+        heads = [self._buffers[name].host for name in self._heads]
+        sound = [all(np.isfinite(h[i]).all() for h in heads) for i in range(len(frames))]
+        return LaneOutputs(*(self._buffers[name].host.copy() for name in _LANE_TENSORS)), sound
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
-        if self._closed:
-            raise TrtLaneError("the engine was closed; open it again")
-        if image.shape != self._input.host.shape or image.dtype != np.float32:
+        return {name: head[0] for name, head in self.run(image).items()}
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Heads by name, float32 (batch, ...), of float32 (batch, 3, h, w) images."""
+        self._check_open()
+        host = self._buffers[self._artifact.input_name].host
+        if images.shape != host.shape or images.dtype != np.float32:
             raise TrtLaneError(
-                f"network input is {image.dtype} {image.shape}; expected float32 "
-                f"{self._input.host.shape}"
+                f"network input is {images.dtype} {images.shape}; expected float32 {host.shape}"
             )
-        with self._current():
-            np.copyto(self._input.host, image, casting="same_kind")
-            self._mark(0)
-            self._cuda.memcpy_htod_async(self._input.device, self._input.host, self._stream)
-            self._mark(1)
-            if not self._context.execute_async_v3(self._stream.handle):
-                raise TrtLaneError(
-                    f"{self._artifact.runtime} could not run {self._artifact.engine_path}; "
-                    "see its log on stderr"
-                )
-            self._mark(2)
-            for head in self._heads.values():
-                self._cuda.memcpy_dtoh_async(head.host, head.device, self._stream)
-            self._mark(3)
-            self._stream.synchronize()
-        return {k: head.host[0].astype(np.float32) for k, head in self._heads.items()}
+        np.copyto(host, images, casting="same_kind")
+        with self._driver.current():
+            self._replay.run("images", self._enqueue_images)
+        # Copies: the buffers are the next frame's.
+        return {name: np.array(self._buffers[name].host, np.float32) for name in self._heads}
+
+    # -- timing -------------------------------------------------------------------------------
 
     def time_stages(self) -> None:
-        """From now on the GPU notes when its stages begin and end."""
-        with self._current():
-            self._events = [self._cuda.Event() for _ in range(4)]
+        """From now on the GPU notes when its stages begin and end; a graph has no such points."""
+        with self._driver.current():
+            self._replay.captures = False
+            self._replay.forget()
+            while len(self._events) <= len(STAGES):
+                self._events.append(self._driver.create_event())
 
     @property
     def stages_ms(self) -> dict[str, float]:
-        """What the last frame took on the GPU, by CUDA events: h2d, network, d2h."""
+        """What the last frame took on the GPU, by CUDA events: h2d, network, d2h.
+
+        With `lanes` the kernels around the engine count as network.
+        """
         if not self._events:
             raise ValueError("no stages were timed; call time_stages() first")
-        with self._current():
+        with self._driver.current():
             pairs = zip(self._events, self._events[1:], strict=False)
-            times = [end.time_since(start) for start, end in pairs]
-        return dict(zip(("h2d", "network", "d2h"), times, strict=True))
+            times = [self._driver.elapsed_ms(start, end) for start, end in pairs]
+        return dict(zip(STAGES, times, strict=True))
 
     def _mark(self, number: int) -> None:
         if self._events:
-            self._events[number].record(self._stream)
+            self._driver.record(self._events[number], self._stream)
+
+    # -- closing ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Free buffers, context, engine and the hold on the primary context, in that order."""
+        """Free all that was made, in the order that the driver wants; a second call does nothing.
+
+        Raises:
+            DeviceError: what a lost device refused to free; the rest was freed all the same.
+        """
         if self._closed:
             return
         self._closed = True
-        with self._current():
-            for name in (
-                "_events",
-                "_unread",
-                "_heads",
-                "_input",
-                "_context",
-                "_engine",
-                "_runtime",
-                "_stream",
-            ):
-                self.__dict__.pop(name, None)
-        self._primary.detach()
+        failures: list[DeviceError] = []
+
+        def attempt(step: Callable[[], None]) -> None:
+            try:
+                step()
+            except DeviceError as error:
+                failures.append(error)
+
+        def free() -> None:
+            with self._driver.current():
+                for step in self._closing_steps():
+                    attempt(step)
+
+        attempt(free)
+        attempt(self._driver.release)
+        if failures:
+            raise failures[0]
+
+    def _closing_steps(self) -> Iterator[Callable[[], None]]:
+        driver, stream = self._driver, self._stream
+        if stream is not None:
+            yield lambda: driver.synchronize(stream)
+        if self._replay is not None:
+            yield self._replay.forget
+        if self._engine is not None:
+            yield self._engine.close
+        for event in self._events:
+            yield lambda event=event: driver.destroy_event(event)
+        for buffer in (*self._buffers.values(), *self._frames):
+            yield buffer.free
+        for _, address in self._workspaces.values():
+            yield lambda address=address: driver.free(address)
+        if stream is not None:
+            yield lambda: driver.destroy_stream(stream)
+
+    # -- opening ------------------------------------------------------------------------------
 
     def _open(self, trt: Any) -> None:
         artifact = self._artifact
-        self._logger = trt.Logger(trt.Logger.WARNING)
-        _load_plugins(trt, self._logger, artifact)
-        self._runtime = trt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(artifact.engine_path.read_bytes())
-        if self._engine is None:
-            raise TrtLaneError(
-                f"{artifact.runtime} {trt.__version__} cannot load {artifact.engine_path}; "
-                f"run: {artifact.make_command}"
-            )
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
+        self._engine = LoadedEngine(trt, artifact)
+        if self._engine.context is None:
             raise TrtLaneError(
                 f"not enough GPU memory for {artifact.engine_path} "
-                f"({self._cuda.mem_get_info()[0] >> 20} MiB free); end other programs"
+                f"({self._driver.free_bytes() >> 20} MiB free); end other programs"
             )
-        self._stream = self._cuda.Stream()
-        self._input = self._bind(trt, artifact.input_name, (1, 3, *artifact.image.input_hw))
-        self._heads = {h.name: self._bind(trt, h.name, (1, *h.shape)) for h in artifact.heads}
-        self._bind_rest(trt)
+        self._shared = self._driver.shares_memory
+        self._stream = self._driver.create_stream()
+        self._replay = Replay(self._driver, self._stream)
+        for name, (shape, dtype) in self._engine.tensors().items():
+            self._buffers[name] = self._buffer(shape, dtype)
+            self._engine.context.set_tensor_address(name, self._buffers[name].device)
+        self._use_stages()
 
-    def _bind(self, trt: Any, name: str, expected: tuple[int, ...] | None) -> _Buffer:
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        shape = tuple(self._engine.get_tensor_shape(name)) if name in names else None
-        if shape is None or (expected is not None and shape != expected):
-            raise TrtLaneError(
-                f"{self._artifact.engine_path} has tensors {', '.join(names)}; its sidecar says "
-                f"{name} {expected}, found {shape}; run: {self._artifact.make_command}"
-            )
-        dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
-        buffer = _Buffer(self._cuda, shape, dtype)
-        self._context.set_tensor_address(name, int(buffer.device))
-        return buffer
+    def _use_stages(self) -> None:
+        """Make room for the decoder's outputs, where its kernels are here and take the heads."""
+        if self._stages is None:
+            self._stages = open_stages(self._artifact)
+        types = {self._buffers[name].host.dtype for name in self._heads}
+        if self._stages is None or len(types) != 1 or not types <= {_HALF, _FLOAT}:
+            self._stages = None
+            return
+        self._half = types == {_HALF}
+        batch, slots, points = self._artifact.batch, self._stages.slots, self._stages.points
+        shapes = ((batch, slots, points, 2), (batch, slots), (batch, 2))
+        for name, shape, dtype in zip(
+            _LANE_TENSORS, shapes, (_FLOAT, _FLOAT, np.dtype(np.int32)), strict=True
+        ):
+            self._buffers[name] = self._buffer(shape, dtype)
+        self._reserve("decode", self._stages.workspace_bytes(batch))
 
-    def _bind_rest(self, trt: Any) -> None:
-        """Outputs that no head names still need an address, or the engine does not run."""
-        self._unread: list[_Buffer] = []
-        known = {self._artifact.input_name, *self._heads}
-        for i in range(self._engine.num_io_tensors):
-            name = self._engine.get_tensor_name(i)
-            if name in known:
-                continue
-            if self._engine.get_tensor_mode(name) != trt.TensorIOMode.OUTPUT:
-                raise TrtLaneError(
-                    f"{self._artifact.engine_path} has a second input {name!r}, which its sidecar "
-                    f"does not know; run: {self._artifact.make_command}"
-                )
-            self._unread.append(self._bind(trt, name, None))
+    def _prepare(self, frame_hw: tuple[int, int]) -> None:
+        """Room for frames of another size; the graph of the old ones goes first."""
+        self._replay.forget()
+        self._frame_hw = None
+        dtype = self._buffers[self._artifact.input_name].host.dtype
+        self._reserve("preprocess", self._stages.prepare(self._artifact.image, frame_hw, dtype))
+        while self._frames:
+            self._frames.pop().free()
+        for _ in range(self._artifact.batch):
+            self._frames.append(self._buffer((*frame_hw, 3), _BYTE))
+        self._frame_hw = frame_hw
 
-    @contextmanager
-    def _current(self) -> Any:
-        self._primary.push()
-        try:
-            yield
-        finally:
-            self._primary.pop()
+    def _buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceBuffer:
+        return DeviceBuffer(self._driver, shape, dtype, self._shared)
 
+    def _reserve(self, name: str, size: int) -> None:
+        """Device memory of at least that size under a name; 0 bytes are address 0."""
+        held, address = self._workspaces.get(name, (0, 0))
+        if size <= held:
+            return
+        if address:
+            del self._workspaces[name]
+            self._driver.free(address)
+        self._workspaces[name] = (size, self._driver.allocate(size))
 
-class _Buffer:
-    """Page-locked host memory and device memory of one tensor."""
+    # -- what one frame is on the stream ------------------------------------------------------
 
-    def __init__(self, cuda: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.host = cuda.pagelocked_empty(shape, dtype)
-        self.device = cuda.mem_alloc(self.host.nbytes)
+    def _enqueue_images(self) -> None:
+        self._mark(0)
+        self._buffers[self._artifact.input_name].upload(self._stream)
+        self._mark(1)
+        self._enqueue_engine()
+        self._mark(2)
+        for name in self._heads:
+            self._buffers[name].download(self._stream)
+        self._mark(3)
 
-
-def _load(artifact: EngineArtifact) -> Any:
-    advice = {
-        "tensorrt": "on Jetson and DRIVE TensorRT comes with the system; use its Python",
-        "tensorrt_rtx": "run: pip install tensorrt-rtx-cu13",
-    }[artifact.runtime]
-    try:
-        return import_module(artifact.runtime)
-    except (ImportError, OSError) as error:
-        raise TrtLaneError(
-            f"this engine needs {artifact.runtime}, which does not load here ({error}); {advice}, "
-            f"or make one for the CPU: make engine MODEL={artifact.model} TARGET=cpu"
-        ) from None
-
-
-def _load_cuda() -> Any:
-    try:
-        cuda = import_module("pycuda.driver")
-        cuda.init()
-    except Exception as error:  # pycuda raises its own kinds when no driver answers
-        raise TrtLaneError(
-            f"this engine needs an NVIDIA GPU with its driver and pycuda ({error}); "
-            "run: pip install pycuda, or make an engine with TARGET=cpu"
-        ) from None
-    return cuda
-
-
-def _load_plugins(trt: Any, logger: Any, artifact: EngineArtifact) -> None:
-    if artifact.plugin_path is None:
-        return
-    trt.init_libnvinfer_plugins(logger, "")
-    if trt.get_plugin_registry().load_library(str(artifact.plugin_path)) is None:
-        raise TrtLaneError(
-            f"cannot load the plugins {artifact.plugin_path}; build them on this device: "
-            "make plugins"
+    def _enqueue_frames(self) -> None:
+        buffers, stream = self._buffers, self._stream
+        self._mark(0)
+        for frame in self._frames:
+            frame.upload(stream)
+        self._mark(1)
+        self._stages.preprocess(
+            [frame.device for frame in self._frames],
+            buffers[self._artifact.input_name].device,
+            self._workspace("preprocess"),
+            stream,
         )
+        self._enqueue_engine()
+        self._stages.decode(
+            {name: buffers[name].device for name in self._heads},
+            self._half,
+            self._artifact.batch,
+            tuple(buffers[name].device for name in _LANE_TENSORS),
+            self._workspace("decode"),
+            stream,
+        )
+        self._mark(2)
+        # The heads come, too: whether they are finite is for the host to see.
+        for name in (*_LANE_TENSORS, *self._heads):
+            buffers[name].download(stream)
+        self._mark(3)
+
+    def _enqueue_engine(self) -> None:
+        if not self._engine.context.execute_async_v3(self._stream):
+            raise TrtLaneError(
+                f"{self._artifact.runtime} could not run {self._artifact.engine_path}; "
+                "see its log on stderr"
+            )
+
+    def _workspace(self, name: str) -> int:
+        return self._workspaces.get(name, (0, 0))[1]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TrtLaneError("the engine was closed; open it again")

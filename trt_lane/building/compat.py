@@ -7,6 +7,7 @@ from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
+from trt_lane.backends.cuda_driver import CudaDriver
 from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.errors import TrtLaneError
 
@@ -73,9 +74,7 @@ def cuda_version(kind: BuilderKind) -> str:
         names = (f"tensorrt-rtx-cu{major}" for major in (13, 12))
         found = next((n for n in names if _is_installed(n)), "")
         return found.rpartition("cu")[2]
-    import pycuda.driver as cuda
-
-    return ".".join(map(str, cuda.get_version()[:2]))
+    return CudaDriver().version
 
 
 def set_compute_capabilities(trt: Any, config: Any, capabilities: tuple[int, ...]) -> None:

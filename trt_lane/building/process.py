@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trt_lane.backends.cuda_driver import CudaDriver
 from trt_lane.building import compat
 from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.errors import TrtLaneError
@@ -140,21 +141,16 @@ def _use_timing_cache(trt: Any, kind: BuilderKind, config: Any, path: str | None
 
 def _inspect(trt: Any, logger: Any, engine: Any, job: dict) -> int:
     """Write the inspector's report; the compute capability of the GPU that built the engine."""
-    import pycuda.driver as cuda
-
-    cuda.init()
-    device = cuda.Device(0)
-    context = device.retain_primary_context()
-    context.push()
-    try:
+    driver = CudaDriver()
+    driver.retain()
+    with driver.current():
         loaded = trt.Runtime(logger).deserialize_cuda_engine(engine)
         inspector = loaded.create_engine_inspector()
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         write_json(job["inspector"], json.loads(text))
-    finally:
-        context.pop()
-    major, minor = device.compute_capability()
-    return 10 * major + minor
+        del inspector, loaded
+    driver.release()
+    return driver.compute_capability
 
 
 def _say(**message: Any) -> None:
