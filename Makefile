@@ -319,6 +319,15 @@ roofline: $(VENV)/installed ## MODEL, TARGET=agx-orin|jetson-orin|rtx4090|all…
 	@$(MAKE) TARGET=auto $(FLOAT_ONNX)
 	@$(PY) -m benchmarks roofline $(FLOAT_ONNX) --target '$(DEVICE)' $(if $(REPORT),--report '$(REPORT)')
 
+# MODELS may say weights and data as for the table; RAY=auto|ray://HOST:PORT|local:N for a cluster.
+SWEEP_TARGETS ?= cpu
+RAY ?=
+SWEEP_OPTIONS ?=
+
+sweep: $(VENV)/installed ## MODELS, RECIPES, SEEDS, SWEEP_TARGETS, RAY: many engines on whole data sets, in shards
+	@$(PY) -m benchmarks sweep '$(MODELS)' '$(RECIPES)' '$(SEEDS)' '$(SWEEP_TARGETS)' \
+		--work $(BUILD)/sweep --out $(BUILD)/sweep/sweep $(if $(RAY),--ray '$(RAY)') $(SWEEP_OPTIONS)
+
 test: $(VENV)/installed ## the tests that CI runs
 	@echo "==> tests"
 	@$(PY) -m pytest -q

@@ -93,7 +93,7 @@ class Cell:
             *method,
             self.model.name,
             self.model.weights_digest,
-            *(_data_digest(s) for s in (self.model.data, self.model.calibration_data)),
+            *(data_digest(s) for s in (self.model.data, self.model.calibration_data)),
             conditions.calibration_frames,
             conditions.score_frames,
         ]
@@ -101,7 +101,7 @@ class Cell:
 
     def code(self) -> str:
         """sha256 of the sources that make it, as they are now."""
-        return _code_digest(PEER_CODE if isinstance(self.method, Peer) else CODE)
+        return code_digest(PEER_CODE if isinstance(self.method, Peer) else CODE)
 
 
 def finished(cell: Cell, conditions: Conditions) -> dict[str, Any] | None:
@@ -160,9 +160,9 @@ def _command(cell: Cell, conditions: Conditions, out: Path, scored: Path) -> lis
     model = cell.model
     common = [
         *("--weights", str(model.weights.resolve())),
-        *("--data", _absolute(model.calibration_data)),
+        *("--data", absolute_spec(model.calibration_data)),
         *("--frames", str(conditions.calibration_frames)),
-        *("--score", _absolute(model.data)),
+        *("--score", absolute_spec(model.data)),
         *("--score-frames", str(conditions.score_frames)),
         *("--score-out", str(scored.resolve())),
     ]
@@ -205,7 +205,7 @@ def _reason(status: int, log: Path) -> str:
     return said
 
 
-def _absolute(spec: str) -> str:
+def absolute_spec(spec: str) -> str:
     """A data set's spec with its path made absolute: cells run in the repository's root."""
     kind, colon, argument = spec.partition(":")
     if colon and kind != "synthetic":
@@ -214,11 +214,13 @@ def _absolute(spec: str) -> str:
 
 
 @cache
-def _data_digest(spec: str) -> str:
+def data_digest(spec: str) -> str:
+    """Digest of a data set's content."""
     return open_dataset(spec).digest()
 
 
-def _code_digest(patterns: Iterable[str]) -> str:
+def code_digest(patterns: Iterable[str]) -> str:
+    """Digest of the sources that the patterns find in the repository."""
     sha = hashlib.sha256()
     for pattern in patterns:
         for path in sorted(ROOT.glob(pattern)):

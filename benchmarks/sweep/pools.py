@@ -1,0 +1,165 @@
+"""Where tasks run: processes of this machine, or a Ray cluster. A worker that dies costs no result.
+
+A pool's `run` takes a function of a module and the arguments of each call; it yields (index, value)
+as calls end, in any order, and (index, Failure) for those that cannot be done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Protocol
+
+from trt_lane.errors import TrtLaneError
+
+# So often all workers are started anew before calls are run one by one, to find the one that kills.
+BREAKS = 3
+RAY_RETRIES = 3
+LARGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a call has no result, in one line."""
+
+    reason: str
+
+
+class Pool(Protocol):
+    """Runs calls somewhere."""
+
+    def run(
+        self, function: Callable[..., Any], calls: Sequence[tuple]
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (index of the call, its value or a Failure) as they end."""
+        ...
+
+
+class LocalPool:
+    """So many processes of this machine."""
+
+    def __init__(self, jobs: int) -> None:
+        if jobs < 1:
+            raise TrtLaneError(f"jobs is {jobs}; expected 1 or more")
+        self.jobs = jobs
+
+    def run(
+        self, function: Callable[..., Any], calls: Sequence[tuple]
+    ) -> Iterator[tuple[int, Any]]:
+        """As Pool.run; calls that were lost with a worker are made again."""
+        left = dict(enumerate(calls))
+        for _ in range(BREAKS):
+            if not left:
+                return
+            for index, value in self._attempt(function, left, self.jobs):
+                del left[index]
+                yield index, value
+        # Whatever kills its worker now has none beside it that would be lost too.
+        for index, call in list(left.items()):
+            found = list(self._attempt(function, {index: call}, 1))
+            yield found[0] if found else (index, Failure("it killed its worker again and again"))
+
+    @staticmethod
+    def _attempt(
+        function: Callable[..., Any], calls: dict[int, tuple], jobs: int
+    ) -> Iterator[tuple[int, Any]]:
+        """What ended before a worker died."""
+        # spawn: a fork of a process that has run threads may hang.
+        pool = ProcessPoolExecutor(min(jobs, len(calls)), get_context("spawn"))
+        try:
+            futures: dict[Future, int] = {}
+            for index, call in calls.items():
+                futures[pool.submit(function, *call)] = index
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    try:
+                        value = _value(future.result)
+                    except BrokenProcessPool:
+                        continue
+                    yield futures[future], value
+        except BrokenProcessPool:  # it broke while calls were being handed over
+            return
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class RayPool:
+    """A Ray cluster; a context manager.
+
+    Args:
+        address: "auto", "ray://HOST:PORT", "HOST:PORT", or "local:N" for N processes here.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise TrtLaneError(
+                "ray is not installed; run: pip install --editable '.[workshop,cluster]'"
+            ) from None
+        self._ray = ray
+        kind, _, number = address.partition(":")
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if kind == "local" and (not number or number.isdecimal()):
+            options |= {"num_cpus": int(number or os.cpu_count() or 1), "include_dashboard": False}
+        else:
+            options["address"] = address
+        try:
+            ray.init(**options)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrtLaneError(
+                f"no Ray cluster at {address}: {first}; expected auto, ray://HOST:PORT or local:N"
+            ) from None
+
+    def __enter__(self) -> RayPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ray.shutdown()
+
+    def run(
+        self, function: Callable[..., Any], calls: Sequence[tuple]
+    ) -> Iterator[tuple[int, Any]]:
+        """As Pool.run; Ray makes calls that were lost with a worker again, on any machine."""
+        ray = self._ray
+        remote = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(function)
+        stored: dict[int, Any] = {}
+
+        def argument(value: Any) -> Any:
+            """Large bytes are sent to the cluster once, however many calls take them."""
+            if not isinstance(value, bytes) or len(value) < LARGE_BYTES:
+                return value
+            if id(value) not in stored:
+                stored[id(value)] = ray.put(value)
+            return stored[id(value)]
+
+        pending = {remote.remote(*map(argument, call)): index for index, call in enumerate(calls)}
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                index = pending.pop(reference)
+                yield index, _value(lambda reference=reference: self._get(reference))
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause or error from None
+        except self._ray.exceptions.RayError as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrtLaneError(f"lost on the cluster {RAY_RETRIES + 1} times: {first}") from None
+
+
+def _value(result: Callable[[], Any]) -> Any:
+    """What a call gave, or a Failure where that is a user's mistake or the machine's refusal."""
+    try:
+        return result()
+    except (TrtLaneError, OSError) as error:
+        return Failure(" ".join(str(error).split()) or type(error).__name__)
