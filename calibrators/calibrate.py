@@ -27,10 +27,9 @@ def calibrate(
     recipe: QuantRecipe,
     float_layers: Iterable[str] = (),
     progress: Progress = lambda items, _: items,
+    equalisation: Equalisation | None = None,
 ) -> ScaleTable:
     """A ScaleTable by the recipe's observers, weights rounded to nearest.
-
-    All of it is of the equalised network where the recipe equalises.
 
     Args:
         graph_module: from trt_lane.models._folded.fold.
@@ -38,6 +37,8 @@ def calibrate(
         recipe: the method.
         float_layers: module paths that stay in float.
         progress: wraps an iterable with a bar and a label.
+        equalisation: the table is of the network with these factors; None for those that are found
+            where the recipe equalises, else for none.
     """
     if frames.ndim != 4 or not len(frames):
         raise TrtLaneError(
@@ -50,9 +51,9 @@ def calibrate(
     sites = quantisation_sites(graph_module, float_layers)
     if not sites:
         raise TrtLaneError("nothing to quantise: every layer of the network is kept in float")
-    equalisation = Equalisation()
-    if recipe.equalise:
+    if equalisation is None and recipe.equalise:
         equalisation = find_equalisation(graph_module, frames, recipe, float_layers, progress)
+    equalisation = equalisation or Equalisation()
     graph_module = equalised(graph_module, equalisation)
     watched = {site.tensor: site.key for site in sites}
     statistics, maxima = collect(graph_module, frames, watched, recipe.batch, progress)

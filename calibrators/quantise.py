@@ -11,14 +11,19 @@ import torch
 from torch import Tensor, fx
 
 from calibrators.calibrate import calibrate
-from calibrators.collect import Progress
+from calibrators.collect import Progress, spread
 from calibrators.fake_quant import quantised_network
 from calibrators.losses import FocusLoss, UnitLoss
 from calibrators.recipe import QuantRecipe, UnitKind
 from calibrators.reconstruct import reconstruct
+from calibrators.selective_focus import decode_all
+from trt_lane.metrics.lane_distortion import mean_lane_distortion_score
 from trt_lane.model import LaneModel
 from trt_lane.models._folded import heads_of
-from trt_lane.scales import ScaleTable
+from trt_lane.scales import Equalisation, ScaleTable
+
+# Frames on which an equalised and a plain table are compared.
+LANE_FRAMES = 64
 
 Bar = Callable[[Iterable[int], int, Callable[[], str]], Iterable[int]]
 
@@ -48,6 +53,8 @@ def quantise(
     """
     start = time.monotonic()
     table = calibrate(graph_module, frames, recipe, model.float_layers, progress)
+    if table.equalised:
+        table = _better_of_plain(model, graph_module, frames, recipe, table, progress)
     if recipe.reconstruction is None:
         return table
     warnings: list[str] = []
@@ -76,6 +83,38 @@ def quantise(
     )
     info = {**table.info, "seconds": round(time.monotonic() - start, 3), "warnings": warnings}
     return dataclasses.replace(learned, info=info)
+
+
+def _better_of_plain(
+    model: LaneModel,
+    graph_module: fx.GraphModule,
+    frames: Tensor,
+    recipe: QuantRecipe,
+    table: ScaleTable,
+    progress: Progress,
+) -> ScaleTable:
+    """The equalised table, or the plain one where that bends the lanes less.
+
+    Every layer's error is smaller with the factors, but what a network makes of all of them
+    together is another matter: where the lanes hardly move, it may be more (ours).
+    """
+    plain = calibrate(
+        graph_module, frames, recipe, model.float_layers, progress, equalisation=Equalisation()
+    )
+    few = frames[list(spread(len(frames), LANE_FRAMES))]
+    lanes = decode_all(model.decoder, head_outputs(graph_module, few, recipe.batch))
+    distortions = []
+    for form in (table, plain):
+        heads = head_outputs(quantised_network(graph_module, form), few, recipe.batch)
+        found = decode_all(model.decoder, heads)
+        distortions.append(mean_lane_distortion_score(lanes, found))
+    kept = plain if distortions[1] < distortions[0] else table
+    facts = {
+        "layers": len({*kept.equalised.outputs, *kept.equalised.inputs}),
+        "distortion_px": round(distortions[0], 3),
+        "plain_distortion_px": round(distortions[1], 3),
+    }
+    return dataclasses.replace(kept, info={**kept.info, "equalised": facts})
 
 
 @torch.no_grad()

@@ -5,12 +5,16 @@ import pytest
 import tiny_networks
 import torch
 from tiny_networks import HW, described, folded, frames, made
+from two_heads import two_heads
 
 from calibrators.calibrate import calibrate
+from calibrators.channels import FIXED, channels_of
 from calibrators.equalise import LARGEST, LIMIT, find_equalisation
 from calibrators.fake_quant import quantised_network
+from calibrators.losses import UnitLoss
 from calibrators.quantise import quantise
 from calibrators.recipe import ReconstructionRecipe, list_recipes, load_recipe
+from calibrators.reconstruct import reconstruct
 from calibrators.sensitivity.mixed import table_layers, without_layers
 from calibrators.sensitivity.variants import FLOAT, FULL, Variants
 from engines.export import export
@@ -20,7 +24,7 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.models._checkpoint import load_weights
 from trt_lane.models._equalised import equalised
 from trt_lane.models._folded import fold
-from trt_lane.scales import ScaleTable
+from trt_lane.scales import Equalisation, ScaleTable
 
 MINMAX = load_recipe("int8_minmax")
 EQUALISED = replace(MINMAX, equalise=True)
@@ -132,10 +136,9 @@ def test_reconstruction_learns_what_the_equalised_network_gives(tmp_path, unit):
     network = ruined()
     graph_module, model = fold(network, HW), described(network)
     learning = ReconstructionRecipe(unit=unit, steps=60, learn_biases=True, lr_steps=1e-2)
-    recipe = replace(EQUALISED, reconstruction=learning)
-    learned = quantise(model, graph_module, frames(), recipe)
     start = calibrate(graph_module, frames(), EQUALISED)
-    assert learned.equalised.outputs.keys() == start.equalised.outputs.keys()
+    learned = reconstruct(graph_module, start, frames(), learning, UnitLoss())
+    assert learned.equalised is start.equalised
     expected = heads(graph_module, frames())
     before, after = (
         error(heads(quantised_network(graph_module, t), frames()), expected)
@@ -147,6 +150,25 @@ def test_reconstruction_learns_what_the_equalised_network_gives(tmp_path, unit):
     simulated = heads(quantised_network(graph_module, learned), frames(1))
     found = GraphRunner(tmp_path / "m.onnx", 1)(frames(1).numpy())
     assert error({"out": torch.from_numpy(found["out"])}, simulated) < 1e-5
+
+
+def test_the_table_whose_lanes_move_less_is_kept(monkeypatch):
+    model, network = two_heads()
+    graph_module = fold(network, model.image.input_hw)
+    images = torch.randn(8, 3, *model.image.input_hw, generator=torch.Generator().manual_seed(1))
+    kept = quantise(model, graph_module, images, EQUALISED)
+    facts = kept.info["equalised"]
+    better = facts["distortion_px"] <= facts["plain_distortion_px"]
+    assert bool(kept.equalised) == better == bool(facts["layers"])
+    channels = channels_of(graph_module)
+    wild = np.exp2(np.random.default_rng(0).integers(-8, 9, channels.count)).astype(np.float32)
+    wild[FIXED] = 1
+    kinds = (channels.outputs, channels.inputs)
+    worse = Equalisation(*({path: wild[ids] for path, ids in kind.items()} for kind in kinds))
+    monkeypatch.setattr("calibrators.calibrate.find_equalisation", lambda *_: worse)
+    kept = quantise(model, graph_module, images, EQUALISED)
+    assert not kept.equalised
+    assert kept.info["equalised"]["layers"] == 0
 
 
 def test_dead_channels_are_left_alone():
@@ -234,5 +256,5 @@ def test_real_weights_agree_between_torch_and_the_file_and_gain(tmp_path, shared
             for head, value in simulated.items():
                 found = torch.from_numpy(np.concatenate([row[head] for row in rows]))
                 limit = error({head: value}, {head: expected[head][:3]})
-                # Flipped levels cost at most what quantisation itself costs.
-                assert error({head: found}, {head: value}) <= limit, (float_type, head)
+                # Independent roundings put two forms as far apart as twice either's error.
+                assert error({head: found}, {head: value}) <= 2 * limit, (float_type, head)
