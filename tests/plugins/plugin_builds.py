@@ -120,7 +120,7 @@ def _object(source: Path, flags: tuple[str, ...], specs: Path) -> Path:
     folders = [source.parent] if source.suffix == ".cu" else [PLUGINS / n for n in selected()]
     own = [path for folder in folders for path in folder.glob("*.h")]
     headers = sorted({*own, *(PLUGINS / "common").glob("*.h"), PLUGINS / "host.h"})
-    content = [source, HERE / "cpu_execution.h", *headers]
+    content = [source, *sorted(HERE.glob("cpu_*.h")), *headers]
     digest = hashlib.sha256(f"{compiler()} {flags} {source.name}".encode())
     for path in [*content, *([] if source.suffix == ".cu" else [specs])]:
         digest.update(path.read_bytes())
