@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,7 @@ class OnnxRuntimeBackend:
                 f"{error}; run: {artifact.make_command}"
             ) from None
         self._check_tensors(artifact)
+        _give_memory_back()
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
@@ -88,6 +91,15 @@ def _options(onnxruntime: object, threads: int | None) -> object:
     if not multiplies_exactly(platform.machine(), _cpu_flags()):
         options.add_session_config_entry("session.x64quantprecision", "1")
     return options
+
+
+def _give_memory_back() -> None:
+    """Hand what loading has freed back to the system (measured: 20 MB of 185 for UFLD's 45 MB).
+
+    glibc keeps it for allocations that never come; other C libraries have no such call.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def multiplies_exactly(machine: str, flags: str) -> bool:
