@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wpe
 # numpy rounds after every operation, and so must we; no code looks at floating-point flags, and the
 # compiler makes vector code of more loops when it knows.
 EXACT = ("-ffp-contract=off", "-fno-trapping-math")
-SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g1")
 EXECUTION = ("-DTRT_LANE_KERNELS", "-include", str(HERE / "cpu_execution.h"))
 
 
@@ -59,7 +60,7 @@ def library(build: Build) -> Path:
     specs = make_specs()
     kernels = sources(".cu") if build.kernels else []
     files = [PLUGINS / "host.cpp", PLUGINS / "common" / "registry.cpp", *kernels]
-    objects = [_object(source, build.flags, specs) for source in files]
+    objects = _objects([(source, build.flags) for source in files], specs)
     out = CACHE / f"{_digest_of_names(objects)}.so"
     if not out.is_file():
         draft = out.with_suffix(f".{os.getpid()}")
@@ -86,10 +87,10 @@ def shell_driver(build: Build, tensorrt_include: Path) -> Path:
         *sources("_plugin.cpp"),
     ]
     rest = [PLUGINS / "common" / "registry.cpp", *sources(".cu")]
-    objects = [
-        *(_object(source, flags, specs) for source in shells),
-        *(_object(source, build.flags, specs) for source in rest),
-    ]
+    objects = _objects(
+        [*((source, flags) for source in shells), *((source, build.flags) for source in rest)],
+        specs,
+    )
     out = CACHE / f"shell_driver.{_digest_of_names(objects)}"
     if not out.is_file():
         draft = out.with_suffix(f".{os.getpid()}")
@@ -109,6 +110,13 @@ def cuda_include() -> Path | None:
         if ' INCLUDES="-I' in line:
             top = Path(line.split('"-I')[1].split('"')[0])
     return top if (top / "cuda_runtime_api.h").is_file() else None
+
+
+def _objects(jobs: list[tuple[Path, tuple[str, ...]]], specs: Path) -> list[Path]:
+    """The objects of sources with their flags, as many compilers at a time as there are cores."""
+    cores = int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(cores) as pool:
+        return list(pool.map(lambda job: _object(*job, specs), jobs))
 
 
 def _digest_of_names(objects: list[Path]) -> str:
