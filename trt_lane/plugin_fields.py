@@ -76,9 +76,10 @@ class PluginField:
         if self.type is FieldType.TEXT:
             return f"one of {', '.join(self.choices)}"
         least, most = self.count
-        many = "" if most == 1 else f"{least} " if least == most else f"{least} to {most} "
-        whole = "whole numbers" if self.type is FieldType.INT else "numbers"
-        return f"{many}{whole} from {self.minimum:g} to {self.maximum:g}"
+        kind = "whole number" if self.type is FieldType.INT else "number"
+        many = f"{least} {kind}s" if least == most else f"{least} to {most} {kind}s"
+        what = f"a {kind}" if most == 1 else many
+        return f"{what} from {self.minimum:.10g} to {self.maximum:.10g}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,17 @@ class PluginDescription:
     heads: dict[str, str]
     fields: dict[str, PluginField]
     kind: str = "decoder"
+
+    def describe(self) -> str:
+        """For people: the inputs, then one line per field."""
+        heads = [f"  reads {name}: {what}" for name, what in self.heads.items()]
+        fields = [
+            f"  {field.name}: {field.expected}"
+            + ("" if field.default is None else f", default {field.default}")
+            + f". {field.help}"
+            for field in self.fields.values()
+        ]
+        return "\n".join([f"{self.name}: {self.help}", *heads, *fields])
 
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values themselves, when the plugin takes them.

@@ -84,9 +84,9 @@ def test_fields_of_the_plugin_alone_can_be_given(model):
 @pytest.mark.parametrize(
     ("change", "more", "message"),
     [
-        ({}, {"slots": 99}, "slots is 99; expected whole numbers from 0 to 64"),
+        ({}, {"slots": 99}, "slots is 99; expected a whole number from 0 to 64"),
         ({}, {"seats": 4}, "no field 'seats'; fields: frame_hw"),
-        ({"cells": 70_000}, {}, "cells is 70000; expected whole numbers from 1 to 65536"),
+        ({"cells": 70_000}, {}, "cells is 70000; expected a whole number from 1 to 65536"),
     ],
 )
 def test_numbers_that_the_plugin_does_not_take_are_refused(model, change, more, message):
@@ -148,6 +148,18 @@ def test_an_engine_for_the_cpu_leaves_the_node_out_and_says_so(model, tmp_path):
     result = build(path, load_target("cpu"), tmp_path / "out")
     assert "row_anchor is left out: onnxruntime has no such plugin" in result.notes
     assert [o.name for o in onnx.load(result.engine).graph.output] == ["logits"]
+
+
+def test_plugins_and_their_fields_are_listed(capsys):
+    assert main(["plugins", "row_anchor"]) == 0
+    text = capsys.readouterr().out
+    assert "reads logits: (N, cells + 1, rows, lanes)" in text
+    assert "cells: a whole number from 1 to 65536. grid cells across the frame" in text
+    assert "slots: a whole number from 0 to 64, default 0." in text
+    assert main(["plugins"]) == 0
+    assert "preprocess: crop, resize" in capsys.readouterr().out
+    assert main(["plugins", "row"]) == 2
+    assert "no plugin 'row'; plugins: " in capsys.readouterr().err
 
 
 def test_the_command_says_what_it_attached(model, tmp_path, capsys):
