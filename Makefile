@@ -48,7 +48,7 @@ endef
 one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes))
 whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
-ifneq ($(filter engine calibrate export build verify sensitivity bench stamps,$(GOALS)),)
+ifneq ($(filter engine calibrate export build bundle verify sensitivity bench stamps,$(GOALS)),)
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(foreach v,WEIGHTS SIGN BUDGET_MS PLUGINS_LIBRARY,$(if $($(v)),$(v))),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
@@ -128,7 +128,7 @@ EXPORT_CODE := $(addprefix engines/,export.py qdq.py typed.py lint.py)
 BUILD_CODE := $(addprefix engines/,build.py compat.py package.py $(notdir $(wildcard engines/cpu_*.py))) \
 	$(wildcard trt_lane/building/*.py)
 
-.PHONY: help setup engine calibrate export build bundle verify sensitivity models test test-all lint weights pictures clean stamps
+.PHONY: help setup wheel engine calibrate export build bundle verify sensitivity models test test-all lint weights pictures clean stamps
 .PHONY: plugins plugins-host plugins-resources plugins-coverage gpu-check
 .DEFAULT_GOAL := help
 
@@ -278,6 +278,10 @@ gpu-check: $(VENV)/installed ## on a GPU: every kernel and plugin against numpy,
 	@$(PY) -m pytest -q -m gpu
 
 # ---- everything else ---------------------------------------------------------------------------
+wheel: $(VENV)/installed ## what rides in the car, as one wheel in dist/
+	@rm -rf build/lib build/bdist.*
+	@$(PY) -m pip wheel -q --disable-pip-version-check --no-deps --wheel-dir dist . && ls dist/*.whl
+
 models: $(VENV)/installed ## list all models with size, official score and licence
 	@$(VENV)/bin/trt-lane models
 
@@ -313,6 +317,12 @@ bench-compare: $(VENV)/installed ## BASE, NEW: no worse, worse or not comparable
 # Not an engine's target alone: peaks are of a device (benchmarks/roofline/devices).
 DEVICE = $(if $(filter auto,$(TARGET)),all,$(TARGET))
 REPORT ?=
+
+ifneq ($(filter roofline,$(GOALS)),)
+  ifeq ($(filter $(FAMILY),$(FAMILIES)),)
+    $(call refuse,MODEL,$(MODEL),$(FAMILIES), (variants: make models))
+  endif
+endif
 
 roofline: $(VENV)/installed ## MODEL, TARGET=agx-orin|jetson-orin|rtx4090|all…: the least time per layer (REPORT=FILE)
 	@$(MAKE) TARGET=auto stamps
