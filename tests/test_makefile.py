@@ -61,7 +61,7 @@ def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, messa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("goal", ["engine", "export", "build"])
+@pytest.mark.parametrize("goal", ["engine", "export", "build", "bundle"])
 def test_a_simulated_recipe_is_refused_before_minutes_of_calibration(tmp_path, goal):
     found = make(goal, "RECIPE=w4a4_mse", "MODEL=ufld", f"BUILD={tmp_path}")
     assert found.returncode == 2
