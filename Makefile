@@ -60,7 +60,7 @@ ifneq ($(filter engine calibrate export build bundle verify sensitivity bench st
   ifeq ($(filter $(RECIPE),$(KNOWN_RECIPES)),)
     $(call refuse,RECIPE,$(RECIPE),$(KNOWN_RECIPES))
   endif
-  ifneq ($(and $(filter engine export build verify bench,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
+  ifneq ($(and $(filter engine export build bundle verify bench,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
     $(error RECIPE=$(RECIPE) has less than 8 bits: a simulation, which TensorRT cannot run; \
 	for an engine choose one of $(filter-out $(SIMULATED),$(KNOWN_RECIPES)); for its figures run: \
 	make quant-table MODELS='$(MODEL)' RECIPES='$(RECIPE)', \
