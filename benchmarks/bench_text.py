@@ -21,6 +21,8 @@ def text(report: BenchmarkReport) -> str:
     for stage, row in summary["stages"].items():
         cells = [row["p50"], row["p90"], row["p99"], row["p99.9"], row["max"]]
         lines.append(f"{stage:12}" + "".join(_ms(value) for value in cells))
+    for stage, row in summary["device"].items():
+        lines.append(f"  on GPU {stage:9}{row['p50']:5.3f} ms, median by CUDA events")
     lines += ["", f"jitter {summary['jitter_ms']:.3f} ms between neighbouring frames"]
     for scenario in report.scenarios:
         lines.append(scenario_line(scenario))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from benchmarks.stopwatch import DEVICE_STAGES
 
 PERCENTILES = (50, 90, 99, 99.9)
 CAMERA_HZ = (10, 20, 30, 60)
@@ -24,6 +26,8 @@ class Start:
         round_of: (frames,) number of the round, from 0.
         canary_ms: (rounds,) a fixed piece of work of no model, timed before every round.
         cpu_s: CPU time of the process.
+        device_ms: (frames, 3) copies to, network on and copies from a GPU, by its own events, of
+            further frames; empty without one.
     """
 
     ms: np.ndarray
@@ -31,8 +35,11 @@ class Start:
     round_of: np.ndarray
     canary_ms: np.ndarray
     cpu_s: float
+    device_ms: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
 
     def __post_init__(self) -> None:
+        device = np.asarray(self.device_ms, np.float64).reshape(-1, len(DEVICE_STAGES))
+        object.__setattr__(self, "device_ms", device)
         for name in ("ms", "begun_s", "canary_ms"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
         object.__setattr__(self, "round_of", np.asarray(self.round_of, np.int64))
@@ -89,7 +96,11 @@ class Latency:
         stages = {stage: _percentiles(self.of(stage)) for stage in self.stages}
         if len(self.capture_ms):
             stages = {"capture": _percentiles(self.capture_ms), **stages}
+        device = np.concatenate([start.device_ms for start in self.starts])
         return {
+            "device": {n: _percentiles(v) for n, v in zip(DEVICE_STAGES, device.T, strict=True)}
+            if len(device)
+            else {},
             "frames": len(total),
             "starts": len(self.starts),
             "rounds": sum(len(start.canary_ms) for start in self.starts),
@@ -113,6 +124,7 @@ class Latency:
                     "round_of": start.round_of.tolist(),
                     "canary_ms": np.round(start.canary_ms, 4).tolist(),
                     "cpu_s": start.cpu_s,
+                    "device_ms": np.round(start.device_ms, 4).tolist(),
                 }
                 for start in self.starts
             ],

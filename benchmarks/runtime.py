@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bootstrap import drawn_frames, interval
-from benchmarks.stopwatch import CPU_STAGES as STAGES
-from benchmarks.stopwatch import TimedDetector
+from benchmarks.stopwatch import STAGES, TimedDetector
 from trt_lane.artifact import EngineArtifact
 from trt_lane.errors import TrtLaneError
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +14,9 @@ from trt_lane.detector import LaneDetector
 from trt_lane.fit import Fit
 from trt_lane.lanes import LaneSet
 
-CPU_STAGES = ("preprocess", "network", "decode", "total")
-# On a GPU the network's call is split by CUDA events; `launch` is what the host adds to them.
-GPU_STAGES = ("preprocess", "h2d", "network", "d2h", "launch", "decode", "total")
+STAGES = ("preprocess", "network", "decode", "total")
+# What a GPU says of the network's call by CUDA events, when it is asked.
+DEVICE_STAGES = ("h2d", "network", "d2h")
 _TIMER_CALLS = 2000
 
 
@@ -25,7 +27,10 @@ def timer_cost_ms() -> float:
 
 
 class StopwatchBackend:
-    """Notes when the network begins and ends, and what the GPU says of its own stages.
+    """The shipped backend; notes when its call begins and ends, and changes nothing of it.
+
+    Where the backend takes frames and gives lanes by itself, pre-processing and decoding on the
+    device are part of the call.
 
     Args:
         backend: the shipped one.
@@ -34,35 +39,38 @@ class StopwatchBackend:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.begin = self.end = 0.0
-        # Only GPU backends have stages of their own.
-        self._gpu = hasattr(backend, "time_stages")
-        if self._gpu:
-            backend.time_stages()
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """Names of the times that `TimedDetector` notes."""
-        return GPU_STAGES if self._gpu else CPU_STAGES
+    def takes_frames(self) -> bool:
+        """As the shipped one's."""
+        return getattr(self.backend, "takes_frames", False)
+
+    @property
+    def has_device_stages(self) -> bool:
+        """Whether there is a GPU that can be asked for its own times."""
+        return hasattr(self.backend, "time_stages")
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The shipped one's heads."""
-        self.begin = time.perf_counter()
-        heads = self.backend.infer(image)
-        self.end = time.perf_counter()
-        return heads
+        """The shipped one's heads of one image."""
+        return self._timed(self.backend.infer, image)
 
-    def parts_ms(self) -> list[float]:
-        """The network's call in the order of `stages`."""
-        call = 1e3 * (self.end - self.begin)
-        if not self._gpu:
-            return [call]
-        events = self.backend.stages_ms
-        on_gpu = [events[name] for name in ("h2d", "network", "d2h")]
-        return [*on_gpu, call - sum(on_gpu)]
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The shipped one's heads of a batch."""
+        return self._timed(self.backend.run, images)
+
+    def lanes(self, frames: Sequence[np.ndarray]) -> Any:
+        """The shipped one's lanes, where it takes frames."""
+        return self._timed(self.backend.lanes, frames)
 
     def close(self) -> None:
         """Close the shipped one."""
         self.backend.close()
+
+    def _timed(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        self.begin = time.perf_counter()
+        result = call(argument)
+        self.end = time.perf_counter()
+        return result
 
 
 class TimedDetector(LaneDetector):
@@ -74,7 +82,7 @@ class TimedDetector(LaneDetector):
             decoding. Only to check that a comparison finds it.
 
     Attributes:
-        rows: milliseconds of every frame, in the order of `stages`.
+        rows: milliseconds of every frame, in the order of STAGES.
         begun: when each frame was handed over, seconds of the monotonic clock.
     """
 
@@ -88,7 +96,6 @@ class TimedDetector(LaneDetector):
         super().__init__(artifact, backend, fit)
         self._stopwatch = backend
         self._slow_down = slow_down
-        self.stages = backend.stages
         self.rows: list[list[float]] = []
         self.begun: list[float] = []
 
@@ -111,9 +118,25 @@ class TimedDetector(LaneDetector):
                 end = time.perf_counter()
         watch = self._stopwatch
         before, after, whole = watch.begin - start, end - watch.end, end - start
-        self.rows.append([1e3 * before, *watch.parts_ms(), 1e3 * after, 1e3 * whole])
+        call = watch.end - watch.begin
+        self.rows.append([1e3 * v for v in (before, call, after, whole)])
         self.begun.append(start)
         return lanes
+
+    def device_rows(self, frames: Sequence[np.ndarray]) -> list[list[float]]:
+        """Milliseconds of DEVICE_STAGES of each frame; empty without a GPU.
+
+        Asking costs the backend its CUDA graph, so this comes last and counts for nothing else.
+        """
+        if not self._stopwatch.has_device_stages:
+            return []
+        backend = self._stopwatch.backend
+        backend.time_stages()
+        rows = []
+        for frame in frames:
+            super().detect(frame)
+            rows.append([float(backend.stages_ms[name]) for name in DEVICE_STAGES])
+        return rows
 
     def forget(self) -> None:
         """Drop the times so far: warm-up."""

@@ -38,10 +38,17 @@ def latency(report: BenchmarkReport) -> str:
 
 def stages(report: BenchmarkReport) -> str:
     """Where the time goes."""
-    summary = report.latency.summary()["stages"]
+    summary = report.latency.summary()
+    medians = {stage: summary["stages"][stage]["p50"] for stage in report.latency.stages[:-1]}
+    if summary["device"]:
+        call = medians.pop("network")
+        on_gpu = {stage: row["p50"] for stage, row in summary["device"].items()}
+        after = {"launch and wait": max(call - sum(on_gpu.values()), 0.0)}
+        decode = {"decode": medians.pop("decode")}
+        medians |= {**on_gpu, **after, **decode}
     parts = [
-        (stage, max(summary[stage]["p50"], 0.0), COLOURS[i % len(COLOURS)])
-        for i, stage in enumerate(report.latency.stages[:-1])
+        (stage, max(value, 0.0), COLOURS[i % len(COLOURS)])
+        for i, (stage, value) in enumerate(medians.items())
     ]
     whole = sum(value for _, value, _ in parts) or 1.0
     key = "".join(

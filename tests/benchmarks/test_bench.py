@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.measure import Conditions, measure
 from benchmarks.scenarios import camera, cameras, offline
-from benchmarks.stopwatch import CPU_STAGES, TimedDetector, timer_cost_ms
+from benchmarks.stopwatch import STAGES, StopwatchBackend, TimedDetector, timer_cost_ms
 from trt_lane.errors import TrtLaneError
 from trt_lane.fit import Fit
 
@@ -42,9 +42,9 @@ def found(artifact, float_onnx, tmp_path_factory):
 
 
 def test_report_holds_stages_of_every_start(found):
-    assert found.latency.stages == CPU_STAGES
+    assert found.latency.stages == STAGES
     assert len(found.latency.starts) == 2
-    parts = sum(found.latency.of(stage) for stage in CPU_STAGES[:-1])
+    parts = sum(found.latency.of(stage) for stage in STAGES[:-1])
     np.testing.assert_allclose(parts, found.latency.of("total"), atol=1e-3)
 
 
@@ -148,3 +148,68 @@ def test_a_process_that_cannot_measure_says_why(artifact, tmp_path):
     (broken / "engine.onnx").write_bytes(b"damaged")
     with pytest.raises(TrtLaneError, match="is not the file that was built"):
         measure(replace(artifact, folder=broken), [FRAME], Conditions(1, 1, 1, 0.1))
+
+
+class AskedBackend:
+    """The CPU's backend with a GPU's answers: what a device says of its stages."""
+
+    def __init__(self, backend):
+        self.backend, self.asked = backend, 0
+
+    def infer(self, image):
+        return self.backend.infer(image)
+
+    def time_stages(self):
+        self.asked += 1
+
+    @property
+    def stages_ms(self):
+        return {"h2d": 0.1, "network": 0.7, "d2h": 0.05}
+
+    def close(self):
+        self.backend.close()
+
+
+def test_a_gpu_is_asked_for_its_stages_last_and_only_once(artifact):
+    from trt_lane.backends import open_backend
+
+    backend = AskedBackend(open_backend(artifact, 1))
+    with TimedDetector(artifact, StopwatchBackend(backend)) as detector:
+        detector.detect(FRAME)
+        assert backend.asked == 0
+        assert detector.device_rows([FRAME] * 3) == [[0.1, 0.7, 0.05]] * 3
+    assert backend.asked == 1
+    with TimedDetector.open(artifact, 1) as on_cpu:
+        assert on_cpu.device_rows([FRAME]) == []
+
+
+def test_stages_of_a_gpu_stand_in_the_summary_and_on_the_page():
+    from dataclasses import replace
+
+    from made_reports import made_latency, made_report
+
+    from benchmarks.bench_text import text
+    from benchmarks.html import page
+    from benchmarks.latency import Latency
+
+    made = made_latency(0)
+    starts = tuple(replace(s, device_ms=[[1.0, 5.0, 0.5]] * 9) for s in made.starts)
+    latency = Latency.from_dict(replace(made, starts=starts).to_dict())
+    assert latency.summary()["device"]["network"]["p50"] == 5.0
+    report = made_report(latency)
+    assert "on GPU h2d" in text(report)
+    assert "launch and wait" in page(report) and "d2h 0.500 ms" in page(report)
+
+
+def test_what_a_backend_does_by_itself_is_timed_as_one_call():
+    class TakesFrames:
+        takes_frames = True
+
+        def lanes(self, frames):
+            time.sleep(0.002)
+            return "lanes", [True] * len(frames)
+
+    watch = StopwatchBackend(TakesFrames())
+    assert watch.takes_frames
+    assert watch.lanes([FRAME]) == ("lanes", [True])
+    assert watch.end - watch.begin >= 0.002
