@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 # Not one of a user's mistakes (2) nor of a failed check (1).
 HUNG_STATUS = 70
+NOTIFY_S = 1.0
 
 
 class Watchdog:
@@ -28,13 +29,16 @@ class Watchdog:
     ) -> None:
         self._limit_s, self._log, self._end = limit_s, log, end
         self._last = time.monotonic()
+        self._told = -NOTIFY_S
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def beat(self) -> None:
         """The loop is alive."""
         self._last = time.monotonic()
-        notify("WATCHDOG=1")
+        if self._last - self._told >= NOTIFY_S:
+            self._told = self._last
+            notify("WATCHDOG=1")
 
     def __enter__(self) -> Watchdog:
         self._last = time.monotonic()
