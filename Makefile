@@ -300,7 +300,7 @@ BENCH_OPTIONS ?=
 
 bench: $(VENV)/installed ## MODEL, TARGET …: latency by stage, scenarios and accuracy: report.json, report.html
 	@$(MAKE) stamps
-	@$(MAKE) TARGET=$(GOAL_TARGET) $(ARTIFACT) $(FLOAT_ONNX)
+	@$(MAKE) -s TARGET=$(GOAL_TARGET) $(ARTIFACT) $(FLOAT_ONNX)
 	@echo "==> bench      $(TARGET_DIR)"
 	@$(PY) -m benchmarks run $(TARGET_DIR) --float-onnx $(FLOAT_ONNX) --data '$(TEST_DATA)' \
 		--frames $(FRAMES) $(BENCH_OPTIONS)
@@ -326,7 +326,7 @@ endif
 
 roofline: $(VENV)/installed ## MODEL, TARGET=agx-orin|jetson-orin|rtx4090|all…: the least time per layer (REPORT=FILE)
 	@$(MAKE) TARGET=auto stamps
-	@$(MAKE) TARGET=auto $(FLOAT_ONNX)
+	@$(MAKE) -s TARGET=auto $(FLOAT_ONNX)
 	@$(PY) -m benchmarks roofline $(FLOAT_ONNX) --target '$(DEVICE)' $(if $(REPORT),--report '$(REPORT)')
 
 # MODELS may say weights and data as for the table; RAY=auto|ray://HOST:PORT|local:N for a cluster.

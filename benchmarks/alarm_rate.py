@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ LOST_POINTS = 0.5
 
 
 def alarm_rate(
-    bench: Callable[[float], BenchmarkReport],
+    bench: Callable[[Sequence[float]], Sequence[BenchmarkReport]],
     pairs: int,
     slow_down: float,
     say: Callable[[str], None] = lambda line: None,
@@ -28,7 +28,8 @@ def alarm_rate(
     """Verdicts on the same engine and on one that is slower by `slow_down`, `pairs` times each.
 
     Args:
-        bench: measures the latency with so much slow-down planted.
+        bench: measures the latency with so much slow-down planted each; all at once, by turns, or
+            one after the other.
         pairs: of each kind.
         slow_down: share of a frame's time.
         say: takes a line for people.
@@ -37,11 +38,11 @@ def alarm_rate(
     slower: Counter[str] = Counter()
     reasons: list[str] = []
     for number in range(pairs):
-        base = bench(0.0)
-        # The one and the other second run first in turn, so that a drifting machine favours none.
-        first, second = (0.0, slow_down) if number % 2 else (slow_down, 0.0)
-        for planted in (first, second):
-            outcome = compare(base, bench(planted), LATENCY_GATE)
+        # The one and the other come first by turns, so that a drifting machine favours none.
+        kinds = (0.0, slow_down) if number % 2 else (slow_down, 0.0)
+        base, *others = bench((0.0, *kinds))
+        for planted, other in zip(kinds, others, strict=True):
+            outcome = compare(base, other, LATENCY_GATE)
             word = VERDICTS[outcome.exit_status]
             (slower if planted else same)[word] += 1
             if outcome.exit_status == 2:

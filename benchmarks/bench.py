@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.accuracy import judge
 from benchmarks.bench_report import BenchmarkReport
-from benchmarks.environment import EnvironmentReader, cpu_seconds
+from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
+from benchmarks.latency import Latency
 from benchmarks.machine import usable_cores
-from benchmarks.measure import Conditions, measure, read_frames
+from benchmarks.measure import ROOT, Conditions, Subject, measure, read_frames
 from benchmarks.scenarios import all_scenarios, single_stream
 from benchmarks.worst_frames import worst_frames
 from engines.build import LAYERS_NAME, read_layers
@@ -28,6 +29,7 @@ from trt_lane.fit import Fit
 from trt_lane.frame_results import spread_indices
 from trt_lane.progress import progress
 
+Say = Callable[[str], None]
 ONNX_NAME = "model.onnx"  # as the Makefile has it
 LATENCY_FRAMES = 16  # enough different roads that lanes, and with them decoding, vary
 
@@ -43,6 +45,7 @@ class Plan:
         float_onnx: FP32 graph of the same weights, or None.
         conditions: of the latency.
         scenario_seconds: of each scenario; 0 leaves them out.
+        code: repository whose detector is timed; scenarios and accuracy are of this one.
     """
 
     artifact: Path
@@ -51,6 +54,7 @@ class Plan:
     float_onnx: Path | None
     conditions: Conditions
     scenario_seconds: float = 2.0
+    code: Path = ROOT
 
     def __post_init__(self) -> None:
         if self.frames < 0 or not 0 <= self.scenario_seconds < 3600:
@@ -62,26 +66,57 @@ class Plan:
             raise TrtLaneError(f"no float ONNX {self.float_onnx}; run: make engine")
 
 
-def bench(plan: Plan, say: Callable[[str], None] = lambda line: None) -> BenchmarkReport:
+def bench(plan: Plan, say: Say = lambda line: None) -> BenchmarkReport:
     """Measure it all; the latency first, while nothing else of ours runs."""
-    artifact = EngineArtifact.load(plan.artifact)
-    dataset = open_dataset(plan.data)
+    return bench_in_turn([plan], say)[0]
+
+
+def bench_in_turn(plans: Sequence[Plan], say: Say = lambda line: None) -> list[BenchmarkReport]:
+    """Several engines on the same frames, their new processes by turns: one report each.
+
+    Raises:
+        TrtLaneError: plans of other frames or threads, or of two runtimes.
+    """
+    first = plans[0]
+    artifacts = [EngineArtifact.load(plan.artifact) for plan in plans]
+    runtimes = {f"{a.runtime} {a.built_with}" for a in artifacts}
+    shared = {(p.data, p.frames, p.conditions.threads) for p in plans}
+    if len(runtimes) > 1 or len(shared) > 1:
+        raise TrtLaneError(
+            f"engines for {', '.join(sorted(runtimes))}, frames and threads {sorted(shared)}; "
+            "expected one runtime, the same frames and threads for all"
+        )
+    dataset = open_dataset(first.data)
     frames, capture_ms, _ = read_frames(dataset, LATENCY_FRAMES)
-    from_files = not plan.data.startswith("synthetic")  # rendering is no capture
-    threads = plan.conditions.threads
-    with EnvironmentReader(threads, f"{artifact.runtime} {artifact.built_with}") as reader:
+    from_files = not first.data.startswith("synthetic")  # rendering is no capture
+    subjects = [Subject(a, p.conditions, p.code) for a, p in zip(artifacts, plans, strict=True)]
+    with EnvironmentReader(first.conditions.threads, runtimes.pop()) as reader:
         reader.read("before")
         own = cpu_seconds()
-        say(f"latency    {plan.conditions.starts} new processes, {len(frames)} frames …")
-        latency = measure(
-            artifact,
-            frames,
-            plan.conditions,
-            capture_ms if from_files else (),
-            lambda done: reader.read("during"),
+        say(f"latency    {first.conditions.starts} new processes, {len(frames)} frames …")
+        latencies = measure(
+            subjects, frames, capture_ms if from_files else (), lambda: reader.read("during")
         )
         reader.read("after")
         environment = reader.environment(cpu_seconds() - own)
+    if len(plans) > 1:  # one counter cannot tell whose energy it was
+        states = tuple(replace(state, energy_j=None) for state in environment.states)
+        environment = replace(environment, states=states)
+    return [
+        _report(plan, artifact, latency, environment, dataset, frames, say)
+        for plan, artifact, latency in zip(plans, artifacts, latencies, strict=True)
+    ]
+
+
+def _report(
+    plan: Plan,
+    artifact: EngineArtifact,
+    latency: Latency,
+    environment: Environment,
+    dataset: Dataset,
+    frames: list[np.ndarray],
+    say: Say,
+) -> BenchmarkReport:
     scenarios = [single_stream(latency)]
     if plan.scenario_seconds:
         say("scenarios  cameras, offline …")
@@ -120,7 +155,7 @@ def _recipe(artifact: EngineArtifact) -> str | None:
     return card.recipe if card else None
 
 
-def _scenarios(artifact: EngineArtifact, latency: object, frames: list, plan: Plan) -> list:
+def _scenarios(artifact: EngineArtifact, latency: Latency, frames: list, plan: Plan) -> list:
     def opened(threads: int | None) -> LaneDetector:
         return LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP)
 

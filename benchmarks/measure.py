@@ -62,33 +62,57 @@ class Conditions:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Subject:
+    """An engine with the code that runs it.
+
+    Attributes:
+        artifact: verified.
+        conditions: when to stop.
+        code: repository whose detector is measured.
+    """
+
+    artifact: EngineArtifact
+    conditions: Conditions
+    code: Path = ROOT
+
+    def __post_init__(self) -> None:
+        if not (self.code / "benchmarks" / "measure_child.py").is_file():
+            raise TrtLaneError(f"no trt_lane code in {self.code}; expected its repository")
+
+
 def measure(
-    artifact: EngineArtifact,
+    subjects: Sequence[Subject],
     frames: Sequence[np.ndarray],
-    conditions: Conditions,
     capture_ms: Sequence[float] = (),
-    between: Callable[[int], None] = lambda start: None,
-) -> Latency:
-    """Times of an engine in the shipped detector.
+    between: Callable[[], None] = lambda: None,
+) -> list[Latency]:
+    """Times of engines in the shipped detector; of several the starts take turns.
 
     Args:
-        artifact: verified.
+        subjects: which go forwards and backwards by turns (ABBA), so that a machine that becomes
+            slower favours none. All go on until the noisiest is done.
         frames: BGR uint8, all of one size; gone through again and again.
-        conditions: when to stop.
         capture_ms: what reading each frame took, for the report.
-        between: called with the number of starts done, after each.
+        between: called after each start.
     """
     if not frames:
         raise TrtLaneError("no frame to measure on; expected 1 or more")
-    starts: list[Start] = []
-    stages: Sequence[str] = ()
+    starts: list[list[Start]] = [[] for _ in subjects]
+    stages: list[Sequence[str]] = [()] * len(subjects)
     with tempfile.TemporaryDirectory(prefix="trt_lane_bench_") as folder:
         np.save(Path(folder) / "frames.npy", np.stack(frames))
-        while not _enough(starts, conditions):
-            stages, start = _start(artifact, Path(folder), conditions)
-            starts.append(start)
-            between(len(starts))
-    return Latency(tuple(stages), tuple(starts), timer_cost_ms(), np.asarray(capture_ms))
+        turn = 0
+        while not all(_enough(s, x.conditions) for s, x in zip(starts, subjects, strict=True)):
+            order = range(len(subjects))
+            for i in reversed(order) if turn % 2 else order:
+                stages[i], start = _start(subjects[i], Path(folder))
+                starts[i].append(start)
+                between()
+            turn += 1
+    timer, capture = timer_cost_ms(), np.asarray(capture_ms)
+    pairs = zip(stages, starts, strict=True)
+    return [Latency(tuple(names), tuple(found), timer, capture) for names, found in pairs]
 
 
 def child_environment() -> dict[str, str]:
@@ -106,9 +130,8 @@ def _enough(starts: list[Start], conditions: Conditions) -> bool:
     return len(starts) < 2 or spread(medians) <= conditions.noise
 
 
-def _start(
-    artifact: EngineArtifact, folder: Path, conditions: Conditions
-) -> tuple[list[str], Start]:
+def _start(subject: Subject, folder: Path) -> tuple[list[str], Start]:
+    artifact, conditions = subject.artifact, subject.conditions
     out = folder / "start.json"
     words = {
         "artifact": str(artifact.folder.resolve()),
@@ -120,7 +143,7 @@ def _start(
     }
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.measure_child", json.dumps(words)],
-        cwd=ROOT,
+        cwd=subject.code,
         env=child_environment(),
         capture_output=True,
         text=True,

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.bench_report import BenchmarkReport
 
 NAME = "alarm-rate"
 HELP = "compare an engine with itself and with planted faults, again and again: is compare right?"
@@ -18,13 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slow-down", type=float, default=0.1, help="planted (default 0.1)")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU runtime (default 1)")
     parser.add_argument("--seconds", type=float, default=6, help="of each report (default 6)")
+    parser.add_argument(
+        "--in-turn", action="store_true", help="measure by turns, as `ab` does, not one by one"
+    )
     parser.add_argument("--out", type=Path, help="write what was found as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print; exit status 1 when compare was wrong more often than it may."""
     from benchmarks.alarm_rate import alarm_rate, planted_losses
-    from benchmarks.bench import Plan, bench
+    from benchmarks.bench import Plan, bench, bench_in_turn
     from benchmarks.measure import Conditions
     from trt_lane.errors import TrtLaneError
     from trt_lane.files import write_json
@@ -32,9 +40,13 @@ def run(args: argparse.Namespace) -> int:
     if args.pairs < 1:
         raise TrtLaneError(f"--pairs is {args.pairs}; expected 1 or more")
 
-    def measured(slow_down: float, frames: int = 0) -> object:
+    def plan(slow_down: float, frames: int = 0) -> Plan:
         conditions = Conditions(args.threads, seconds=args.seconds, slow_down=slow_down)
-        return bench(Plan(args.artifact, args.data, frames, None, conditions, 0))
+        return Plan(args.artifact, args.data, frames, None, conditions, 0)
+
+    def measured(slow_downs: Sequence[float]) -> Sequence[BenchmarkReport]:
+        plans = [plan(slow_down) for slow_down in slow_downs]
+        return bench_in_turn(plans) if args.in_turn else [bench(p) for p in plans]
 
     found = alarm_rate(measured, args.pairs, args.slow_down, lambda t: print(t, flush=True))
     false = found["same_engine"].get("worse", 0)
@@ -44,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     for reason in sorted(set(found["reasons"])):
         print(f"    {reason}")
     if args.frames:
-        found["lost_f1"] = planted_losses(measured(0.0, args.frames), args.pairs)
+        found["lost_f1"] = planted_losses(bench(plan(0.0, args.frames)), args.pairs)
         missed += found["lost_f1"].get("no worse", 0)
         print(f"0.5 point of F1 lost    {found['lost_f1']}")
     if args.out:

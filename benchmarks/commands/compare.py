@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.compare import Outcome
 
 NAME = "compare"
 HELP = "judge a report against another one: exit 0 no worse, 1 worse, 2 not comparable"
@@ -40,14 +44,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     base = BenchmarkReport.load(args.reports[0]) if len(args.reports) == 2 else baseline_of(new)
     outcome = compare(base, new, args.gate or GATES)
-    for line in _lines(outcome):
-        print(line)
+    print(text(outcome))
     if args.out:
         write_json(args.out, outcome.to_dict())
     return outcome.exit_status
 
 
-def _lines(outcome: object) -> list[str]:
+def text(outcome: Outcome) -> str:
+    """A line per figure, the reasons, and the verdict."""
     lines = [f"{'figure':18}{'base':>10}{'new':>10}   change, 95 % interval (+ is worse)"]
     for v in outcome.verdicts:
         values = "".join(f"{'-':>10}" if x is None else f"{x:10.4g}" for x in (v.base, v.new))
@@ -59,4 +63,4 @@ def _lines(outcome: object) -> list[str]:
     lines += [f"! {reason}" for reason in outcome.not_comparable]
     words = {0: "no worse", 1: "WORSE", 2: "NOT COMPARABLE"}
     lines.append(f"{words[outcome.exit_status]} (figures with * decide)")
-    return lines
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from tiny_artifact import make_artifact, row_anchor_pair
 
 from benchmarks.__main__ import main
 from benchmarks.bench_report import BenchmarkReport
-from benchmarks.measure import Conditions, measure
+from benchmarks.measure import Conditions, Subject, measure
 from benchmarks.scenarios import camera, cameras, offline
 from benchmarks.stopwatch import STAGES, StopwatchBackend, TimedDetector, timer_cost_ms
 from trt_lane.errors import TrtLaneError
@@ -82,7 +82,8 @@ def test_a_planted_slow_down_is_in_the_total_and_nowhere_else(artifact):
 
 def test_starts_go_on_while_they_differ_up_to_a_limit(artifact):
     conditions = Conditions(1, starts=2, most_starts=3, seconds=0.02, noise=1e-9)
-    assert len(measure(artifact, [FRAME], conditions).starts) == 3
+    (found,) = measure([Subject(artifact, conditions)], [FRAME])
+    assert len(found.starts) == 3
 
 
 def test_detector_gives_the_same_lanes_with_a_clock_around_it(artifact):
@@ -147,7 +148,25 @@ def test_a_process_that_cannot_measure_says_why(artifact, tmp_path):
     shutil.copytree(artifact.folder, broken)
     (broken / "engine.onnx").write_bytes(b"damaged")
     with pytest.raises(TrtLaneError, match="is not the file that was built"):
-        measure(replace(artifact, folder=broken), [FRAME], Conditions(1, 1, 1, 0.1))
+        measure([Subject(replace(artifact, folder=broken), Conditions(1, 1, 1, 0.1))], [FRAME])
+
+
+def test_code_that_is_none_is_refused(artifact, tmp_path):
+    with pytest.raises(TrtLaneError, match="no trt_lane code in"):
+        Subject(artifact, Conditions(1), tmp_path)
+
+
+def test_two_engines_are_measured_by_turns_and_compared(artifact, tmp_path, capsys):
+    folder = str(artifact.folder)
+    data = ["--data", "synthetic:test:3:410x148", "--frames", "2", "--threads", "1"]
+    short = ["--starts", "4", "--most-starts", "4", "--seconds", "0.2", "--out", str(tmp_path)]
+    status = main(["ab", folder, folder, *data, *short])
+    assert status in (0, 2)  # the same engine; this machine may be too noisy to say so
+    base, new = (BenchmarkReport.load(tmp_path / side) for side in ("base", "new"))
+    assert len(base.latency.starts) == len(new.latency.starts) == 4
+    assert base.environment == new.environment
+    assert "total p50" in capsys.readouterr().out
+    assert (tmp_path / "verdict.json").exists()
 
 
 class AskedBackend:
