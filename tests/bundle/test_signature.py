@@ -6,21 +6,11 @@ from trt_lane.bundle.signature import check_signature, sign
 from trt_lane.errors import TrtLaneError
 from trt_lane.sealed_json import seal, unseal
 
-ed25519 = pytest.importorskip(
-    "cryptography.hazmat.primitives.asymmetric.ed25519", reason="cryptography is not installed"
-)
+pytest.importorskip("cryptography", reason="cryptography is not installed")
+
+from signing_keys import write_keys
+
 MANIFEST = b'{"model": "ufld"}'
-
-
-def write_keys(folder, name):
-    from cryptography.hazmat.primitives import serialization as s
-
-    key = ed25519.Ed25519PrivateKey.generate()
-    private = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
-    public = key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
-    (folder / f"{name}.key").write_bytes(private)
-    (folder / f"{name}.pub").write_bytes(public)
-    return folder / f"{name}.key", folder / f"{name}.pub"
 
 
 @pytest.fixture

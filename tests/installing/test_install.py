@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -161,7 +162,7 @@ def test_facts_of_this_machine_are_plain_numbers(tmp_path):
 
 def test_a_vehicle_with_keys_takes_only_what_they_signed(bundles, store, tmp_path):
     pytest.importorskip("cryptography", reason="cryptography is not installed")
-    from test_signature import write_keys
+    from signing_keys import write_keys
 
     key, public = write_keys(tmp_path, "fleet")
     other, _ = write_keys(tmp_path, "other")
@@ -246,11 +247,9 @@ def test_the_command_says_what_was_installed(bundles, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_compiled_decoders_are_made_of_the_bundles_sources(bundles, store, tmp_path):
+def test_compiled_decoders_are_made_of_the_bundles_sources(bundles, store, tmp_path, monkeypatch):
     if shutil.which("g++") is None:
         pytest.skip("no g++ here")
-    from pathlib import Path
-
     from engines.bundle import Sources, _plugins
 
     made = bundles[0].parent
@@ -269,7 +268,10 @@ def test_compiled_decoders_are_made_of_the_bundles_sources(bundles, store, tmp_p
     manifest = dataclasses.replace(
         manifest, files={**manifest.files, **dict.fromkeys(found, entry)}
     )
-    done = install(repack(unpacked, manifest, tmp_path / "b.tar"), store, threads=1)
+    bundle = repack(unpacked, manifest, tmp_path / "b.tar")
+    monkeypatch.chdir(tmp_path)
+    done = install(bundle, Store(Path("root")), threads=1)
+    assert store.state().current == done.name
     assert done.golden.passed and done.artifact.info["decoders"].startswith("compiled here")
     with LaneDetector.load(store.current_folder(), threads=1, fit="crop") as detector:
         assert detector.decodes_compiled

@@ -17,7 +17,15 @@ from trt_lane.plugin_library import HOST_NAME, PLUGINS_NAME, PluginLibrary
 NUMPY = "numpy"
 _COMPILE_SECONDS = 900
 # As `make plugins-host` has it: nothing fused, so that results are numpy's.
-_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden")
+_FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+)
 
 
 def compiled_decoders(
@@ -74,8 +82,7 @@ def _compile(
                 check=False,
             )
             if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                return None, f"{NUMPY}: {Path(command[0]).name} failed: {last}"
+                return None, f"{NUMPY}: {Path(command[0]).name} failed: {_reason(done.stderr)}"
     except subprocess.TimeoutExpired:
         return None, f"{NUMPY}: the compiler took more than {_COMPILE_SECONDS} s"
     built = folder / "compiled" / PLUGINS_NAME
@@ -83,6 +90,12 @@ def _compile(
         os.replace(built, library)
     shutil.rmtree(folder / "compiled", ignore_errors=True)
     return _checked(library, decoder, f"compiled here in {time.monotonic() - start:.0f} s")
+
+
+def _reason(stderr: str) -> str:
+    """The first line of a compiler's output that says error, else its last one."""
+    lines = stderr.strip().splitlines() or ["no reason given"]
+    return next((line for line in lines if "error" in line.lower()), lines[-1]).strip()
 
 
 def _checked(library: Path, decoder: str, origin: str) -> tuple[Path | None, str]:

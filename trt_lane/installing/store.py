@@ -62,7 +62,8 @@ class Store:
     """The folder with a vehicle's engines. Methods that change it want `locked`."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = default_root() if root is None else root
+        # Absolute: programs that build here run in other folders.
+        self.root = (default_root() if root is None else root.expanduser()).absolute()
         self.engines = self.root / "engines"
 
     # -- reading ------------------------------------------------------------------------------
