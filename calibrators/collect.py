@@ -57,6 +57,7 @@ def collect(
         TrtLaneError: a tensor holds NaN or infinity.
     """
     maxima: dict[str, float] = {}
+    signed: set[str] = set()
     statistics = {key: Statistics() for key in watched.values()}
 
     def see_maximum(name: str, value: Tensor) -> None:
@@ -67,11 +68,14 @@ def collect(
                 "check the checkpoint and the frames"
             )
         maxima[name] = max(maxima.get(name, 0.0), largest)
+        if name in watched and float(value.min()) < 0:
+            signed.add(watched[name])
 
     for chunk in progress(_batches(frames, batch), "ranges"):
         _Magnitudes(graph_module, see_maximum).run(chunk)
     for name, key in watched.items():
         statistics[key].absmax = max(statistics[key].absmax, maxima[name])
+        statistics[key].signed = key in signed
 
     def see_histogram(name: str, value: Tensor) -> None:
         if name in watched:

@@ -28,6 +28,7 @@ class Statistics:
         absmax: largest magnitude; fixes the histogram's range before `counts` is filled.
         counts: float64 (BINS,), how many magnitudes fall in each of BINS equal bins of [0, absmax].
         total, abs_sum, square_sum: number of values other than 0, sums of |x| and x².
+        signed: whether a value was below 0.
     """
 
     absmax: float = 0.0
@@ -35,6 +36,7 @@ class Statistics:
     total: int = 0
     abs_sum: float = 0.0
     square_sum: float = 0.0
+    signed: bool = False
 
     def centres(self) -> np.ndarray:
         """Magnitude at the middle of each bin, (BINS,)."""

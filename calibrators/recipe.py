@@ -103,7 +103,8 @@ class ReconstructionRecipe:
         drop: probability that an activation element stays float while learning (QDrop).
         regularisation: weight of the term that decides roundings; summed over elements for layers
             and blocks (AdaRound's 0.01), averaged for the network.
-        warm_up: share of the steps without that term.
+        warm_up: share of the steps without that term, and at temperature 1.
+        temperature: the roundings' at the end; 1 leaves deciding to the regularisation (AdaRound).
         channels: how the quantities of one head are weighed against each other.
         focus, floor: Semantic Guided Focus and the background weight of the confidence head.
         selection, top_k, refreshes, unselected: Sensitivity Aware Selection: heads that count (0:
@@ -124,6 +125,7 @@ class ReconstructionRecipe:
     drop: float = 0.5
     regularisation: float = 0.01
     warm_up: float = 0.2
+    temperature: float = 1.0
     channels: ChannelWeight = ChannelWeight.VARIANCE
     focus: FocusMode = FocusMode.OFF
     floor: float = 0.1
@@ -149,7 +151,8 @@ class ReconstructionRecipe:
             ("lr_biases", 0, 1),
             ("drop", 0, 0.99),
             ("regularisation", 0, 1e3),
-            ("warm_up", 0, 0.95),
+            ("warm_up", 0, 0.85),
+            ("temperature", 1e-3, 1),
             ("floor", 0, 1),
             ("top_k", 0, 100),
             ("refreshes", 1, 10**4),

@@ -21,7 +21,13 @@ from torch.nn.utils import parametrize
 from calibrators.activation_cache import ActivationCache
 from calibrators.fake_quant import replace_weights
 from calibrators.insert import insert_sites
-from calibrators.learned import LearnedActivation, LearnedBias, LearnedRounding, annealed_beta
+from calibrators.learned import (
+    LearnedActivation,
+    LearnedBias,
+    LearnedRounding,
+    annealed_beta,
+    annealed_temperature,
+)
 from calibrators.recipe import Order, ReconstructionRecipe, UnitKind
 from calibrators.resume import Checkpoint
 from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
@@ -212,6 +218,10 @@ def _learn_unit(
         torch.manual_seed(seed * 1_000_003 + step)
         chosen = torch.randint(cache.frame_count, (min(recipe.batch, cache.frame_count),))
         inputs, target = drawn(chosen)
+        for weight in weights:
+            weight.temperature = annealed_temperature(
+                step, recipe.steps, recipe.temperature, recipe.warm_up
+            )
         total = loss(step, stretch(inputs), target)
         beta = annealed_beta(step, recipe.steps, recipe.warm_up)
         if beta is not None and recipe.learn_rounding and weights:

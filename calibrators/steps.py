@@ -16,7 +16,14 @@ _CHUNK = 1 << 22
 
 
 def activation_scale(statistics: Statistics, recipe: TensorRecipe, bits: int) -> Scale:
-    """One step for a tensor; a tensor that is always zero gets step 1 / qmax."""
+    """One step for a tensor; a tensor that is always zero gets step 1 / qmax.
+
+    Simulations of fewer than 8 bits give a tensor without negative values (after a ReLU) an
+    unsigned grid, as the published methods do: the 2^bits levels 0, 1, … that signed integers of
+    one bit more have from 0 up. INT8 in TensorRT is signed everywhere.
+    """
+    if bits < 8 and not statistics.signed:
+        bits += 1
     qmax = (1 << (bits - 1)) - 1
     if statistics.absmax == 0:
         return Scale(fp16_exact(1 / qmax), None, bits)

@@ -119,6 +119,12 @@ def test_tensors_of_one_key_share_the_widest_range():
     assert table.activations[keys["cat_1"]].value * 127 == pytest.approx(widest, rel=1e-3)
 
 
+def test_low_bits_of_a_tensor_with_negative_values_are_signed():
+    recipe = replace(MINMAX, activations=TensorRecipe("mse", bits=4))
+    activations = calibrate(folded("transformer"), frames(), recipe).activations
+    assert {scale.qmax for key, scale in activations.items() if key != "image"} == {7, 15}
+
+
 def test_low_bits_leave_the_edges_at_eight_and_are_only_a_simulation():
     recipe = replace(
         MINMAX, weights=TensorRecipe("mse", bits=3), activations=TensorRecipe("mse", bits=4)
@@ -131,11 +137,12 @@ def test_low_bits_leave_the_edges_at_eight_and_are_only_a_simulation():
         "conv2.weight": 3,
         "out.weight": 8,
     }
-    assert {k: s.bits for k, s in table.activations.items()} == {
-        "image": 8,
-        "relu": 4,
-        "relu_1": 4,
-        "relu_2": 4,
+    # After a ReLU the sign bit is to spare: 16 unsigned levels are half of 5 signed bits.
+    assert {k: s.qmax for k, s in table.activations.items()} == {
+        "image": 127,
+        "relu": 15,
+        "relu_1": 15,
+        "relu_2": 15,
     }
     assert table.info["simulated"]
     assert -4 <= table.rounded["conv1.weight"].min() < table.rounded["conv1.weight"].max() <= 3

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from calibrators.learned import LearnedActivation, LearnedRounding, annealed_beta
+from calibrators.learned import (
+    LearnedActivation,
+    LearnedRounding,
+    annealed_beta,
+    annealed_temperature,
+)
 from trt_lane.scales import Scale
 
 
@@ -110,3 +115,22 @@ def test_learned_step_becomes_a_scale_that_fp16_holds():
     quantizer.log_step.data = torch.tensor(math.log(0.0123456))
     value = quantizer.scale().value
     assert value == np.float16(value) and value == pytest.approx(0.0123456, rel=1e-3)
+
+
+def test_a_cold_rounding_is_what_hardening_makes_of_it():
+    weight, rounding = make_rounding(4)
+    rounding.v.data = torch.randn_like(rounding.v).where(rounding.v.abs() < 9, rounding.v)
+    rounding.temperature = 1e-3
+    cold = rounding(weight)
+    rounding.hard = True
+    assert torch.allclose(cold, rounding(weight), atol=float(rounding.step.max()) * 0.02)
+    rounding.hard, rounding.temperature = False, 1.0
+    assert not torch.allclose(rounding(weight), cold, atol=float(rounding.step.max()) * 0.2)
+
+
+def test_the_temperature_waits_and_then_falls_to_its_last():
+    temperatures = [annealed_temperature(step, 100, 0.02) for step in range(100)]
+    assert temperatures[:21] == [1.0] * 21
+    assert temperatures[90:] == pytest.approx([0.02] * 10)
+    assert all(a > b for a, b in zip(temperatures[20:90], temperatures[21:91], strict=True))
+    assert {annealed_temperature(step, 100, 1.0) for step in range(100)} == {1.0}

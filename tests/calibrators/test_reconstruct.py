@@ -70,12 +70,21 @@ def test_stretch_gives_what_the_whole_network_gives(case):
     assert torch.equal(part["left"], whole["left"])
 
 
-@pytest.mark.parametrize("unit", ["layer", "block", "network"])
-def test_learning_beats_nearest_rounding(case, unit):
+# A layer knows nothing of what comes after it: it wins the least.
+@pytest.mark.parametrize(("unit", "most"), [("layer", 0.9), ("block", 0.6), ("network", 0.6)])
+def test_learning_beats_nearest_rounding(case, unit, most):
     graph_module, frames, table = case
-    recipe = ReconstructionRecipe(unit=unit, steps=80, batch=6, lr_rounding=3e-2, lr_steps=1e-2)
+    recipe = ReconstructionRecipe(
+        unit=unit,
+        steps=80,
+        batch=6,
+        lr_rounding=3e-2,
+        lr_steps=1e-2,
+        drop=0.0,
+        temperature=0.02,
+    )
     learned = reconstruct(graph_module, table, frames, recipe, UnitLoss())
-    assert error(graph_module, learned, frames) < 0.8 * error(graph_module, table, frames)
+    assert error(graph_module, learned, frames) < most * error(graph_module, table, frames)
     for name, levels in learned.rounded.items():
         assert np.abs(levels.astype(int) - table.rounded[name]).max() <= 1
 
