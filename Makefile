@@ -16,6 +16,7 @@ RECIPE ?= int8_selective_focus
 TARGET ?= auto
 DATA ?= synthetic
 WEIGHTS ?=
+BATCH ?= 1
 SIGN ?=
 BUDGET_MS ?=
 PLUGINS_LIBRARY ?=
@@ -52,7 +53,7 @@ ifneq ($(filter engine calibrate export build bundle verify sensitivity bench st
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(foreach v,WEIGHTS SIGN BUDGET_MS PLUGINS_LIBRARY,$(if $($(v)),$(v))),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
-  $(foreach name,FRAMES BUDGET_FRAMES BUDGET_MINUTES,$(if $(call whole_number,$(name)),,\
+  $(foreach name,BATCH FRAMES BUDGET_FRAMES BUDGET_MINUTES,$(if $(call whole_number,$(name)),,\
 	$(error $(name) is '$($(name))'; expected a whole number from 1)))
   ifeq ($(filter $(FAMILY),$(FAMILIES)),)
     $(call refuse,MODEL,$(MODEL),$(FAMILIES), (variants: make models))
@@ -71,6 +72,9 @@ ifneq ($(filter engine calibrate export build bundle verify sensitivity bench st
   endif
   ifneq ($(shell printf '%s' '$(BUDGET)' | grep -cvE '^([0-9]+|[0-9]*\.[0-9]+|none)?$$'),0)
     $(error BUDGET is '$(BUDGET)'; expected points of F1 or accuracy, e.g. 0.3, or none)
+  endif
+  ifneq ($(and $(filter engine verify,$(GOALS)),$(filter-out 1,$(BATCH))),)
+    $(error BATCH=$(BATCH) is for export, build and bundle; make $(firstword $(GOALS)) measures one frame at a time)
   endif
   ifneq ($(WEIGHTS),)
     ifeq ($(wildcard $(WEIGHTS)),)
@@ -105,7 +109,7 @@ WEIGHTS_OPTION := $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 MODEL_DIR := $(BUILD)/$(MODEL)
 RECIPE_DIR := $(MODEL_DIR)/$(RECIPE)
-TARGET_DIR := $(RECIPE_DIR)/$(GOAL_TARGET)
+TARGET_DIR := $(RECIPE_DIR)/$(GOAL_TARGET)$(if $(filter-out 1,$(BATCH)),-b$(BATCH))
 WEIGHTS_STAMP := $(MODEL_DIR)/weights.stamp
 DATA_STAMP := $(MODEL_DIR)/data.stamp
 FRAMES_STAMP := $(MODEL_DIR)/frames.stamp
@@ -180,7 +184,7 @@ build: $(VENV)/installed ## only as far as the engine
 	@$(MAKE) stamps
 	@$(MAKE) $(ARTIFACT)
 
-bundle: $(VENV)/installed ## one archive for `trt-lane install` on a device; SIGN=KEY, BUDGET_MS=40, PLUGINS_LIBRARY=FILE
+bundle: $(VENV)/installed ## one archive for `trt-lane install`; SIGN=KEY BUDGET_MS=40 PLUGINS_LIBRARY=FILE BATCH=cameras
 	@$(MAKE) stamps
 	@$(MAKE) $(INT8_ONNX) $(FLOAT_ONNX) $(CPU_ENGINE)
 	@echo "==> bundle     $(BUNDLE)"
@@ -225,7 +229,8 @@ $(FLOAT_ONNX): $(WEIGHTS_STAMP) $(EXPORT_CODE) $(NETWORK_CODE)
 
 $(INT8_ONNX): $(SCALES) engines/targets/$(GOAL_TARGET).toml $(EXPORT_CODE)
 	@echo "==> export     explicit Q/DQ ONNX for $(GOAL_TARGET), linted"
-	@$(PY) -m engines export $(MODEL) $(WEIGHTS_OPTION) --scales $(SCALES) --target $(GOAL_TARGET) --out $@
+	@$(PY) -m engines export $(MODEL) $(WEIGHTS_OPTION) --scales $(SCALES) --target $(GOAL_TARGET) --out $@ \
+		$(if $(filter-out 1,$(BATCH)),--batch $(BATCH))
 	@$(PY) -m engines lint $@
 
 $(ARTIFACT): $(INT8_ONNX) engines/targets/$(GOAL_TARGET).toml $(BUILD_CODE)

@@ -96,7 +96,7 @@ def make_bundle(
     card = read_card(graph)
     if card is None:
         raise TrtLaneError(f"{sources.onnx} was not written by `python -m engines export`")
-    check_outputs(graph, card)
+    batch = check_outputs(graph, card)
     if (target.builder is BuilderKind.ONNXRUNTIME) != (sources.cpu_engine is not None):
         raise TrtLaneError(
             "a bundle for the CPU, and no other, needs --engine: the engine.onnx that "
@@ -108,7 +108,7 @@ def make_bundle(
         files[CPU_GRAPH] = sources.cpu_engine
     if sources.scales is not None:
         files[SCALES] = sources.scales
-    golden, pictures = _golden(sources, card, dataset, progress)
+    golden, pictures = _golden(sources, card, batch, dataset, progress)
     files |= pictures
     files[GOLDEN] = _json(golden.to_plain())
     files |= _plugins(sources)
@@ -129,6 +129,7 @@ def make_bundle(
         made_by=__version__,
         files=entries,
         info={"recipe": card.recipe, "golden_data": dataset.spec},
+        batch=batch,
     )
     signature = None if key is None else sign(manifest.to_bytes(), key)
     write_bundle(out, manifest, signature, files)
@@ -138,6 +139,7 @@ def make_bundle(
 def _golden(
     sources: Sources,
     card: ModelCard,
+    batch: int,
     dataset: Dataset,
     progress: Callable[[Sequence[int]], Iterable[int]],
 ) -> tuple[GoldenSet, dict[str, bytes]]:
@@ -145,8 +147,10 @@ def _golden(
     wanted = min(len(dataset), GOLDEN_FRAMES * CANDIDATES)
     indices = [i * len(dataset) // wanted for i in range(wanted)]
     # On a CPU ONNX Runtime runs the very engine; for a GPU its Q/DQ graph stands in.
-    int8 = GraphRunner(sources.cpu_engine or sources.onnx)
-    networks = {"float": GraphRunner(sources.float_onnx), "int8": int8}
+    networks = {
+        "float": _one_frame(GraphRunner(sources.float_onnx), 1),
+        "int8": _one_frame(GraphRunner(sources.cpu_engine or sources.onnx), batch),
+    }
     decoder = decoder_from_dict(card.decoder)
     found, _ = lanes_of(networks, card.image, decoder, dataset, progress(indices))
     pairs = list(zip(found["float"], found["int8"], strict=True))
@@ -170,6 +174,11 @@ def _golden(
         pictures[name] = cv2.imencode(".png", np.ascontiguousarray(frame))[1].tobytes()
         golden.append(GoldenFrame(name, *_lanes(frame, networks.values(), card, decoder)))
     return GoldenSet(tuple(golden)), pictures
+
+
+def _one_frame(network: GraphRunner, batch: int) -> Network:
+    """A graph of any batch as one that takes one frame: the frame fills all places."""
+    return lambda image: {k: v[:1] for k, v in network(np.repeat(image, batch, axis=0)).items()}
 
 
 def _lanes(

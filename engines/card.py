@@ -92,17 +92,20 @@ def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:
         ) from None
 
 
-def check_outputs(onnx_model: onnx.ModelProto, card: ModelCard) -> None:
-    """Refuse a graph whose inputs and outputs are not the model's."""
+def check_outputs(onnx_model: onnx.ModelProto, card: ModelCard) -> int:
+    """Refuse a graph whose inputs and outputs are not the model's; its batch, where they are."""
     inputs = {i.name: _shape(i) for i in onnx_model.graph.input}
     outputs = {o.name: _shape(o) for o in onnx_model.graph.output if o.name not in LANE_OUTPUTS}
-    image = (1, 3, *card.image.input_hw)
-    heads = {h.name: (1, *h.shape) for h in card.heads}
+    first = next(iter(inputs.values()), ())
+    batch = max(first[0], 1) if first else 1
+    image = (batch, 3, *card.image.input_hw)
+    heads = {h.name: (batch, *h.shape) for h in card.heads}
     if list(inputs.values()) != [image] or outputs != heads:
         raise TrtLaneError(
             f"the ONNX has inputs {inputs} and outputs {outputs}; {card.model} has one input "
-            f"{image} and outputs {heads}; export it again for this model, with batch 1"
+            f"{image} and outputs {heads}; export it again for this model"
         )
+    return batch
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ def package(
         info: further plain facts.
     """
     model = onnx.load(onnx_path, load_external_data=False)
-    check_outputs(model, card)
+    batch = check_outputs(model, card)
     folder = result.engine.parent
     digests = {**card.digests, "onnx": sha256_file(onnx_path), "engine": sha256_file(result.engine)}
     if plugin_library is not None:
@@ -68,6 +68,7 @@ def package(
             "notes": list(result.notes),
             **(info or {}),
         },
+        batch=batch,
     )
     artifact.save()
     return artifact

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from engines.card import ModelCard, read_card, read_onnx
+from engines.card import ModelCard, check_outputs, read_card, read_onnx
 from engines.graph_check import GraphCheck, check_graph, part
 from engines.graph_runner import GraphRunner
 from engines.macs import count_macs, quantised_share
@@ -97,6 +97,8 @@ def verify(
     card = read_card(graph)
     if card is None:
         raise TrtLaneError(f"{int8_onnx} was not written by `python -m engines export`")
+    if check_outputs(graph, card) != 1:
+        raise TrtLaneError(f"{int8_onnx} takes several frames at once; verify one of batch 1")
     if artifact is not None and artifact.digests.get("onnx") != sha256_file(int8_onnx):
         raise TrtLaneError(
             f"{artifact.engine_path} was not built of {int8_onnx} as it is now; build it again"

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from tiny_artifact import row_anchor_pair
 
 from engines.build import build
@@ -27,12 +28,12 @@ def write_frames(folder: Path, count: int = 4) -> str:
 
 
 def make_tiny_bundle(
-    folder: Path, seed: int = 0, key: Path | None = None, **changes: object
+    folder: Path, seed: int = 0, key: Path | None = None, batch: int = 1, **changes: object
 ) -> Path:
     """Write bundle.tar and what it is made of into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pair = row_anchor_pair(seed)
-    onnx.save(pair.qdq, folder / "qdq.onnx")
+    onnx.save(with_batch(pair.qdq, batch), folder / "qdq.onnx")
     onnx.save(pair.float_model, folder / "float.onnx")
     target = load_target("cpu")
     built = build(folder / "qdq.onnx", target, folder / "cpu", maxima=pair.maxima)
@@ -42,6 +43,22 @@ def make_tiny_bundle(
     data = open_dataset(write_frames(folder / "frames"))
     make_bundle(folder / "bundle.tar", sources, target, data, key=key, **changes)
     return folder / "bundle.tar"
+
+
+def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """The graph for several frames at once; its reshapes are told so."""
+    batched = onnx.ModelProto()
+    batched.CopyFrom(model)
+    for value in (*batched.graph.input, *batched.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    del batched.graph.value_info[:]
+    shapes = {node.input[1] for node in batched.graph.node if node.op_type == "Reshape"}
+    for constant in batched.graph.initializer:
+        if constant.name in shapes:
+            shape = numpy_helper.to_array(constant).copy()
+            shape[0] = batch
+            constant.CopyFrom(numpy_helper.from_array(shape, constant.name))
+    return batched
 
 
 def rewrite(bundle: Path, out: Path, **changes: object) -> Path:

@@ -11,7 +11,10 @@ from trt_lane.bundle.archive import file_entry, open_bundle, write_bundle
 from trt_lane.bundle.golden import GoldenSet, judge
 from trt_lane.bundle.manifest import FileEntry, Manifest
 from trt_lane.bundle.tar_header import header
+from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
+from trt_lane.installing.install import install
+from trt_lane.installing.store import Store
 from trt_lane.lanes import LaneSet
 
 
@@ -128,3 +131,26 @@ def test_a_rewritten_manifest_is_read_back_as_it_was_written(bundle, tmp_path):
     with open_bundle(rewrite(bundle, tmp_path / "b.tar", budget_ms=5)) as reader:
         reader.verify()
         assert reader.manifest.budget_ms == 5
+
+
+@pytest.fixture(scope="module")
+def of_three(tmp_path_factory):
+    """A bundle of an engine that takes three frames at once."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("three"), batch=3)
+
+
+def test_an_engine_of_several_frames_finds_each_frames_own_lanes(bundle, of_three, tmp_path):
+    stores = [Store(tmp_path / name) for name in ("one", "three")]
+    for archive, store in zip((bundle, of_three), stores, strict=True):
+        assert install(archive, store, threads=1).golden.passed
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (59, 164, 3), np.uint8) for _ in range(5)]
+    with (
+        LaneDetector.load(stores[0].current_folder(), threads=1) as one,
+        LaneDetector.load(stores[1].current_folder(), threads=1) as three,
+    ):
+        assert (one.batch, three.batch) == (1, 3)
+        found = three.detect_many(frames)
+        assert len(found) == 5
+        for frame, detection in zip(frames, found, strict=True):
+            np.testing.assert_array_equal(one.detect(frame).points, detection.lanes.points)

@@ -62,6 +62,7 @@ class Manifest:
         budget_ms: p99 latency from frame to lanes that the engine must keep, None for none.
         made_by: version of trt_lane.
         files: size and digest by name, of every file but the manifest and its signature.
+        batch: frames that the graph takes at once.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Manifest:
     made_by: str
     files: Mapping[str, FileEntry]
     info: Mapping[str, Any] = field(default_factory=dict)
+    batch: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.files, Mapping) or not 0 < len(self.files) <= MAX_FILES:
@@ -141,6 +143,7 @@ class Manifest:
             digests=digests,
             plugin_library=None if plugin_library is None else plugin_library[0],
             info={**self.info, **(info or {})},
+            batch=self.batch,
         )
 
     def to_bytes(self) -> bytes:
@@ -161,6 +164,7 @@ class Manifest:
             "made_by": self.made_by,
             "files": {name: asdict(entry) for name, entry in self.files.items()},
             "info": dict(self.info),
+            "batch": self.batch,
         }
         return seal(values)
 
