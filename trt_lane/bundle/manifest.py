@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,9 @@ class Manifest:
                     f"the bundle has schema {schema!r}, this version of trt_lane reads {SCHEMA}; "
                     "make it again with `make bundle`, or update trt_lane"
                 )
+            missing = sorted({f.name for f in fields(cls)} - values.keys())
+            if missing:
+                raise ValueError(f"it does not say {', '.join(missing)}")
             values["image"] = ImageSpec.from_dict(values["image"])
             values["heads"] = tuple(
                 HeadShape(h["name"], tuple(h["shape"])) for h in values["heads"]
