@@ -24,6 +24,8 @@ from trt_lane.scales import Equalisation, ScaleTable
 
 # Frames on which an equalised and a plain table are compared.
 LANE_FRAMES = 64
+# The equalised one has to win by this: on frames that it has not seen it wins less.
+EQUALISED_SHARE = 0.75
 
 Bar = Callable[[Iterable[int], int, Callable[[], str]], Iterable[int]]
 
@@ -93,7 +95,7 @@ def _better_of_plain(
     table: ScaleTable,
     progress: Progress,
 ) -> ScaleTable:
-    """The equalised table, or the plain one where that bends the lanes less.
+    """The equalised table where it clearly bends the lanes less, else the plain one.
 
     Every layer's error is smaller with the factors, but what a network makes of all of them
     together is another matter: where the lanes hardly move, it may be more (ours).
@@ -108,7 +110,7 @@ def _better_of_plain(
         heads = head_outputs(quantised_network(graph_module, form), few, recipe.batch)
         found = decode_all(model.decoder, heads)
         distortions.append(mean_lane_distortion_score(lanes, found))
-    kept = plain if distortions[1] < distortions[0] else table
+    kept = table if distortions[0] <= EQUALISED_SHARE * distortions[1] else plain
     facts = {
         "layers": len({*kept.equalised.outputs, *kept.equalised.inputs}),
         "distortion_px": round(distortions[0], 3),
