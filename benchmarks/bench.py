@@ -91,16 +91,13 @@ def bench_in_turn(plans: Sequence[Plan], say: Say = lambda line: None) -> list[B
     from_files = not first.data.startswith("synthetic")  # rendering is no capture
     subjects = [Subject(a, p.conditions, p.code) for a, p in zip(artifacts, plans, strict=True)]
     with EnvironmentReader(first.conditions.threads, runtimes.pop()) as reader:
-        reader.read("before")
         own = cpu_seconds()
         say(f"latency    {first.conditions.starts} new processes, {len(frames)} frames …")
-        latencies = measure(
-            subjects, frames, capture_ms if from_files else (), lambda: reader.read("during")
-        )
-        reader.read("after")
+        with reader.watching():
+            latencies = measure(subjects, frames, capture_ms if from_files else ())
         environment = reader.environment(cpu_seconds() - own)
     if len(plans) > 1:  # one counter cannot tell whose energy it was
-        states = tuple(replace(state, energy_j=None) for state in environment.states)
+        states = tuple(replace(state, energy_j=None, power_w=None) for state in environment.states)
         environment = replace(environment, states=states)
     return [
         _report(plan, artifact, latency, environment, dataset, frames, say)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -74,12 +76,15 @@ class Environment:
         return tuple(sorted(reasons))
 
     def energy_j(self) -> float | None:
-        """Joules that the device's counter went up by; None without one."""
-        counters = [s.energy_j for s in self.states]
-        if len(counters) < 2 or counters[0] is None or counters[-1] is None:
+        """Joules while it measured: by the device's counter, else by its power; None without."""
+        if len(self.states) < 2:
             return None
-        used = counters[-1] - counters[0]
-        return used if used > 0 else None  # a counter that wrapped says nothing
+        first, last = self.states[0], self.states[-1]
+        if first.energy_j is not None and last.energy_j is not None:
+            used = last.energy_j - first.energy_j
+            return used if used > 0 else None  # a counter that wrapped says nothing
+        power = [s.power_w for s in self.states if s.when == "during" and s.power_w is not None]
+        return sum(power) / len(power) * (last.at_s - first.at_s) if power else None
 
     def differences(self, other: Environment) -> list[str]:
         """What makes figures of the two not comparable, in words."""
@@ -103,6 +108,10 @@ class Environment:
         during = [s.clocks_mhz for s in self.states if s.when == "during"]
         parts = {part for clocks in during for part in clocks}
         return {p: median(c[p] for c in during if p in c) for p in parts}
+
+
+WATCH_S = 1.0
+MOST_STATES = 100
 
 
 class EnvironmentReader:
@@ -129,10 +138,36 @@ class EnvironmentReader:
 
     def read(self, when: str) -> None:
         """Note the state now."""
-        state = replace(sysfs.state(), when=when)
+        now = {"when": when, "at_s": round(time.monotonic() - self._start, 3)}
+        state = replace(sysfs.state(), **now)
         if self._nvml is not None:
-            state = replace(self._nvml.state(), when=when).joined(state)
+            state = replace(self._nvml.state(), **now).joined(state)
         self._states.append(state.joined(tegrastats.read()))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Read the state again and again meanwhile, before at first and after at last.
+
+        The longer it takes the more seldom, so that reading disturbs little and the list stays
+        short.
+        """
+        self.read("before")
+        ended = threading.Event()
+
+        def watch() -> None:
+            interval = WATCH_S
+            while not ended.wait(interval):
+                self.read("during")
+                interval = max(interval, (time.monotonic() - self._start) / MOST_STATES)
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        self.read("after")
 
     def environment(self, own_seconds: float) -> Environment:
         """All that was read.

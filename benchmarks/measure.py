@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -85,7 +85,6 @@ def measure(
     subjects: Sequence[Subject],
     frames: Sequence[np.ndarray],
     capture_ms: Sequence[float] = (),
-    between: Callable[[], None] = lambda: None,
 ) -> list[Latency]:
     """Times of engines in the shipped detector; of several the starts take turns.
 
@@ -94,7 +93,6 @@ def measure(
             slower favours none. All go on until the noisiest is done.
         frames: BGR uint8, all of one size; gone through again and again.
         capture_ms: what reading each frame took, for the report.
-        between: called after each start.
     """
     if not frames:
         raise TrtLaneError("no frame to measure on; expected 1 or more")
@@ -108,7 +106,6 @@ def measure(
             for i in reversed(order) if turn % 2 else order:
                 stages[i], start = _start(subjects[i], Path(folder))
                 starts[i].append(start)
-                between()
             turn += 1
     timer, capture = timer_cost_ms(), np.asarray(capture_ms)
     pairs = zip(stages, starts, strict=True)

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,16 @@ def test_energy_is_the_counters_rise_and_a_counter_that_wrapped_says_nothing():
     assert environment().energy_j() is None
 
 
+def test_energy_without_a_counter_is_the_mean_power_times_the_time():
+    found = environment(
+        state("before", power_w=5.0),
+        state("during", power_w=20.0, at_s=1.0),
+        state("during", power_w=30.0, at_s=2.0),
+        state("after", power_w=6.0, at_s=3.0),
+    )
+    assert found.energy_j() == 75.0
+
+
 def test_json_and_back_is_equal():
     given = environment(state("before", clocks_mhz={"cpu": 1.0}, throttle=("hot",)))
     assert Environment.from_dict(given.to_dict()) == given
@@ -77,13 +88,14 @@ def test_two_sources_of_a_state_are_joined_and_the_first_one_holds():
 
 def test_the_machine_here_is_read_and_our_own_work_is_told_from_others():
     with EnvironmentReader(1, "onnxruntime 1") as reader:
-        reader.read("before")
         own = cpu_seconds()
-        sum(i * i for i in range(300_000))
-        reader.read("after")
+        with reader.watching():
+            until = time.monotonic() + 1.3
+            while time.monotonic() < until:
+                sum(range(1000))
         found = reader.environment(cpu_seconds() - own)
     assert found.facts["cpu"] and found.facts["threads"] == 1
-    assert [s.when for s in found.states] == ["before", "after"]
+    assert [s.when for s in found.states] == ["before", "during", "after"]
     assert found.own_cores > 0
     assert found.other_cores >= 0
     assert found.versions["numpy"]

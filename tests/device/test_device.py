@@ -32,7 +32,8 @@ def test_tegrastats_of_orin():
     state = tegrastats.parse(ORIN)
     assert state.clocks_mhz == {"cpu": 1190.0, "gpu": 611.0}
     assert state.temperatures_c == {"cpu": 45.437, "soc2": 42.281, "gpu": 42.687, "tj": 45.437}
-    assert state.power_w == 2.416
+    # GPU_SOC + CPU_CV + SYS_5V0; VDDQ hangs on the last one
+    assert state.power_w == pytest.approx(1.193 + 0.397 + 2.416)
     assert state.memory_used_mb == 3046
 
 
@@ -48,6 +49,16 @@ def test_tegrastats_of_nano_has_power_without_a_unit_and_no_gpu_clock():
     state = tegrastats.parse(NANO)
     assert state.power_w == 1.664
     assert state.clocks_mhz == {"cpu": 102.0}
+
+
+def test_tegrastats_of_thor_has_clocks_without_a_load_and_a_supply():
+    state = tegrastats.parse(
+        "12-02-2025 10:00:00 RAM 5400/125772MB (lfb 20x4MB) SWAP 0/0MB (cached 0MB) CPU "
+        "[2%@2601,0%@2601] GR3D_FREQ @[1574,1574,1574] tj@48.2C gpu@46.8C VDD_GPU 3961mW/3961mW "
+        "VDD_CPU_SOC_MSS 6733mW/6733mW VIN_SYS_5V0 4853mW/4853mW VIN 24811mW/24811mW"
+    )
+    assert state.clocks_mhz == {"cpu": 2601.0, "gpu": 1574.0}
+    assert state.power_w == 24.811
 
 
 def test_a_line_of_something_else_says_nothing():

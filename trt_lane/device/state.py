@@ -10,6 +10,7 @@ class DeviceState:
     """What a device said at one moment; what it did not say is empty or None.
 
     Attributes:
+        at_s: seconds since the environment was first read.
         when: "before", "during" or "after" the measurement.
         clocks_mhz: by part: "cpu", "gpu", "memory".
         temperatures_c: by sensor.
@@ -23,6 +24,7 @@ class DeviceState:
     """
 
     when: str = "before"
+    at_s: float = 0.0
     clocks_mhz: dict[str, float] = field(default_factory=dict)
     temperatures_c: dict[str, float] = field(default_factory=dict)
     throttle: tuple[str, ...] = ()
@@ -47,4 +49,4 @@ class DeviceState:
             k: {**theirs[k], **v} if isinstance(v, dict) else (v or theirs[k])
             for k, v in ours.items()
         }
-        return DeviceState(**{**values, "when": self.when})
+        return DeviceState(**{**values, "when": self.when, "at_s": self.at_s})

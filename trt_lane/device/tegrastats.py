@@ -14,8 +14,10 @@ from trt_lane.device.state import DeviceState
 
 _WAIT_S = 5
 _INTERVAL_MS = 200
-# The supply of the whole board, under the names that boards give it; the first one there counts.
-_BOARD_POWER = ("VDD_IN", "VIN_SYS_5V0", "VIN", "POM_5V_IN", "SYS5V")
+# The supply of the whole module, under the names that boards give it.
+_WHOLE = ("VDD_IN", "VIN", "POM_5V_IN")
+# On AGX Orin fed by VIN_SYS_5V0, which counts it already.
+_PART_OF_ANOTHER = ("VDDQ_VDD2_1V8AO",)
 
 
 def parse(line: str) -> DeviceState:
@@ -27,7 +29,7 @@ def parse(line: str) -> DeviceState:
         if running:
             clocks["cpu"] = float(max(running))
     for name, key in (("GR3D_FREQ", "gpu"), ("EMC_FREQ", "memory")):
-        found = re.search(rf"\b{name} [0-9]+%@\[?([0-9]+)", line)
+        found = re.search(rf"\b{name} (?:[0-9]+%)?@\[?([0-9]+)", line)
         if found:
             clocks[key] = float(found[1])
     temperatures = {
@@ -45,9 +47,18 @@ def parse(line: str) -> DeviceState:
     return DeviceState(
         clocks_mhz=clocks,
         temperatures_c=temperatures,
-        power_w=next((power[name] for name in _BOARD_POWER if name in power), None),
+        power_w=_module_power(power),
         memory_used_mb=float(memory[1]) if memory else None,
     )
+
+
+def _module_power(rails: dict[str, float]) -> float | None:
+    """Watts of the module: of its supply, else of all rails that none of the others feeds."""
+    for name in _WHOLE:
+        if name in rails:
+            return rails[name]
+    own = [watts for name, watts in rails.items() if name not in _PART_OF_ANOTHER]
+    return sum(own) if own else None
 
 
 def read() -> DeviceState | None:
