@@ -34,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.bench_report import BenchmarkReport
     from benchmarks.html import page
     from benchmarks.machine import machine
+    from benchmarks.peer_networks import Subject
     from benchmarks.peer_rows import peer_rows, peer_text
-    from benchmarks.peer_runtimes import Subject, run_peers
+    from benchmarks.peer_runtimes import run_peers
     from benchmarks.runtime import as_float
     from trt_lane.artifact import EngineArtifact
     from trt_lane.datasets import open_dataset
