@@ -1,8 +1,8 @@
 """What else could run a model, on the same frames in the same run: every network in turn.
 
-Ours is the detector as it is shipped. Frames come to the others through the same pre-processing, and
-their heads go through our decoder and through the official-style loops, so that one run tells the
-network, the decoder and both together apart.
+Ours is the detector as it is shipped. Frames come to the others through the same pre-processing,
+and their heads go through our decoder and through the official-style loops, so that one run tells
+the network, the decoder and both together apart.
 """
 
 from __future__ import annotations
