@@ -13,6 +13,7 @@ from benchmarks.accuracy import judge
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
 from benchmarks.latency import Latency
+from benchmarks.layer_times import layer_times, with_times
 from benchmarks.machine import usable_cores
 from benchmarks.measure import ROOT, Conditions, Subject, measure, read_frames
 from benchmarks.scenarios import all_scenarios, single_stream
@@ -25,7 +26,7 @@ from trt_lane.datasets import open_dataset
 from trt_lane.datasets.base import Dataset
 from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
-from trt_lane.fit import Fit
+from trt_lane.fit import Fit, fit_frame
 from trt_lane.frame_results import spread_indices
 from trt_lane.progress import progress
 
@@ -122,7 +123,6 @@ def _report(
     if plan.frames:
         say(f"accuracy   {min(plan.frames, len(dataset))} frames of {dataset.spec} …")
         judged, pictures = _accuracy(artifact, dataset, plan)
-    layers = artifact.folder / LAYERS_NAME
     sizes = {"engine": artifact.engine_path.stat().st_size}
     if plan.float_onnx is not None:
         sizes["float_onnx"] = plan.float_onnx.stat().st_size
@@ -140,9 +140,22 @@ def _report(
         latency,
         tuple(scenarios),
         judged,
-        tuple(r.to_dict() for r in read_layers(layers)) if layers.is_file() else (),
+        tuple(_layers(artifact, frames[0], plan.conditions.threads)),
         tuple(pictures),
     )
+
+
+def _layers(artifact: EngineArtifact, frame: np.ndarray, threads: int) -> list[dict]:
+    """The layer table, with times where the runtime tells them; empty without a table."""
+    path = artifact.folder / LAYERS_NAME
+    if not path.is_file():
+        return []
+    layers = [record.to_dict() for record in read_layers(path)]
+    if artifact.runtime != "onnxruntime":
+        return layers
+    fitted = fit_frame(frame, artifact.image, Fit.CROP).frame
+    image = np.repeat(artifact.image.to_tensor(fitted)[None], artifact.batch, axis=0)
+    return with_times(layers, layer_times(artifact, image, threads))
 
 
 def _recipe(artifact: EngineArtifact) -> str | None:

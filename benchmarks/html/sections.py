@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.bench_text import scenario_line
 from benchmarks.html.charts import distribution, number, stacked, timeline
+from benchmarks.html.elements import bar, dim, section, table
 
 COLOURS = ("#3b6fd4", "#2f9e44", "#e8890c", "#8e44ad", "#c92a2a", "#11808f", "#6b7280")
 # Open in the page; the rest of a long table is behind a click.
@@ -33,7 +34,7 @@ def latency(report: BenchmarkReport) -> str:
         f"the clock costs {1e6 * summary['timer_ms']:.0f} ns."
     )
     charts = f'<div class="charts">{distribution(report.latency)}{timeline(report.latency)}</div>'
-    return _section("Latency", charts + _table(["ms", *names], rows) + _dim(note))
+    return section("Latency", charts + table(["ms", *names], rows) + dim(note))
 
 
 def stages(report: BenchmarkReport) -> str:
@@ -56,7 +57,7 @@ def stages(report: BenchmarkReport) -> str:
         f"{100 * value / whole:.0f} %</li>"
         for name, value, colour in parts
     )
-    return _section("Stages", f'{stacked(parts)}<ul class="key">{key}</ul>')
+    return section("Stages", f'{stacked(parts)}<ul class="key">{key}</ul>')
 
 
 def scenarios(report: BenchmarkReport) -> str:
@@ -65,7 +66,7 @@ def scenarios(report: BenchmarkReport) -> str:
     for scenario in report.scenarios:
         line = scenario_line(scenario)
         rows.append([scenario["scenario"], line[len(scenario["scenario"]) :].strip()])
-    return _section("Scenarios", _table(["scenario", "result"], rows, words=(1,))) if rows else ""
+    return section("Scenarios", table(["scenario", "result"], rows, words=(1,))) if rows else ""
 
 
 def accuracy(report: BenchmarkReport) -> str:
@@ -79,9 +80,9 @@ def accuracy(report: BenchmarkReport) -> str:
         [figure, *(f"{values[f]:.4f}" if f in values else "-" for f in forms)]
         for figure, values in found.figures().items()
     ]
-    table = _table(["", *(title[f] for f in forms)], rows)
-    note = _dim(f"{len(found.frames)} frames of {found.data}")
-    return _section("Accuracy", table + note + _categories(report, forms))
+    figures = table(["", *(title[f] for f in forms)], rows)
+    note = dim(f"{len(found.frames)} frames of {found.data}")
+    return section("Accuracy", figures + note + _categories(report, forms))
 
 
 def peers(report: BenchmarkReport) -> str:
@@ -100,28 +101,37 @@ def peers(report: BenchmarkReport) -> str:
         for peer in report.peers
     ]
     head = ["frame to lanes", "p50 ms", "p99 ms", "our speed-up", "F1", ""]
-    return _section("What else could run it", _table(head, rows, words=(5,)))
+    return section("What else could run it", table(head, rows, words=(5,)))
 
 
 def layers(report: BenchmarkReport) -> str:
-    """Precision and work of every layer that multiplies, heaviest first."""
+    """Precision, time and work of every layer that multiplies, heaviest first."""
     found = [r for r in report.layers if r["macs"] or r["activation_macs"]]
     if not found:
         return ""
-    found.sort(key=lambda r: -(r["macs"] + r["activation_macs"]))
-    whole = sum(r["macs"] + r["activation_macs"] for r in found)
-    rows = [_layer(record, whole) for record in found]
-    head = ["layer", "precision", "MMACs", "share", "kind", "why not INT8"]
-    shown = _table(head, rows[:ROWS_SHOWN], words=(5,), raw=(1, 3), kind="wide")
+    timed = any(r.get("ms") is not None for r in found)
+
+    def weight(record: dict[str, Any]) -> float:
+        return (record.get("ms") or 0.0) if timed else record["macs"] + record["activation_macs"]
+
+    found.sort(key=lambda r: -weight(r))
+    whole = sum(map(weight, found)) or 1.0
+    rows = [_layer(record, weight(record) / whole) for record in found]
+    head = ["layer", "precision", "ms", "share", "MMACs", "kind", "why not INT8"]
+    shown = table(head, rows[:ROWS_SHOWN], words=(6,), raw=(1, 3), kind="wide")
     if len(rows) > ROWS_SHOWN:
-        rest = _table(head, rows[ROWS_SHOWN:], words=(5,), raw=(1, 3), kind="wide")
+        rest = table(head, rows[ROWS_SHOWN:], words=(6,), raw=(1, 3), kind="wide")
         shown += (
             f"<details><summary>{len(rows) - ROWS_SHOWN} smaller layers</summary>{rest}</details>"
         )
     int8 = sum(r["macs"] for r in found if set(r["inputs"]) == {"INT8"})
     weighted = sum(r["macs"] for r in found) or 1
-    note = _dim(f"{100 * int8 / weighted:.1f} % of the weighted layers' MACs run in INT8.")
-    return _section("Layers", note + shown)
+    told = f"{100 * int8 / weighted:.1f} % of the weighted layers' MACs run in INT8."
+    if timed:
+        rest = sum(r.get("ms") or 0.0 for r in report.layers) - whole
+        told += f" Times are the runtime's profile; all other layers take {number(rest)} ms."
+    note = dim(told)
+    return section("Layers", note + shown)
 
 
 def worst_frames(report: BenchmarkReport) -> str:
@@ -138,7 +148,7 @@ def worst_frames(report: BenchmarkReport) -> str:
         '<ul class="key"><li><i style="background:#3ce678"></i>float</li>'
         '<li><i style="background:#ff3c28"></i>engine</li></ul>'
     )
-    return _section("Worst frames", f'{key}<div class="frames">{figures}</div>')
+    return section("Worst frames", f'{key}<div class="frames">{figures}</div>')
 
 
 def environment(report: BenchmarkReport) -> str:
@@ -151,7 +161,7 @@ def environment(report: BenchmarkReport) -> str:
     rows += [[name.replace("_", " "), str(value)] for name, value in report.conditions.items()]
     if found.other_cores is not None:
         rows += [["cores busy with other programs", f"{found.other_cores:.2f}"]]
-    facts = _table(["fact", "value"], rows, words=(1,))
+    facts = table(["fact", "value"], rows, words=(1,))
     states = [
         [
             state.when,
@@ -164,7 +174,7 @@ def environment(report: BenchmarkReport) -> str:
         for state in found.states
     ]
     head = ["when", "MHz", "°C", "W", "load", "throttled"]
-    return _section("Environment", facts + _table(head, states))
+    return section("Environment", facts + table(head, states))
 
 
 def _categories(report: BenchmarkReport, forms: Sequence[str]) -> str:
@@ -178,17 +188,17 @@ def _categories(report: BenchmarkReport, forms: Sequence[str]) -> str:
             row = [category, str(entry["frames"])]
             for form in forms:
                 value = entry[form]
-                bar = _bar(value, "float" if form == "float" else "int8")
+                track = bar(value, "float" if form == "float" else "int8")
                 # Crossroads have no lanes: whatever is found there is made up.
-                row.append(f"{value} made up" if isinstance(value, int) else f"{value:.4f}{bar}")
+                row.append(f"{value} made up" if isinstance(value, int) else f"{value:.4f}{track}")
             rows.append(row)
         raw = tuple(range(2, 2 + len(forms)))
         caption = f"F1 at IoU {iou:g} per category"
-        tables.append(_table(["category", "frames", *forms], rows, raw=raw, caption=caption))
+        tables.append(table(["category", "frames", *forms], rows, raw=raw, caption=caption))
     return "".join(tables)
 
 
-def _layer(record: dict[str, Any], whole: int) -> list[str]:
+def _layer(record: dict[str, Any], share: float) -> list[str]:
     work = record["macs"] + record["activation_macs"]
     precision = "+".join(sorted(set(record["inputs"]))) or "?"
     kind = "int8" if precision == "INT8" else ""
@@ -198,61 +208,13 @@ def _layer(record: dict[str, Any], whole: int) -> list[str]:
     return [
         name,
         f'<span class="chip {kind}">{escape(precision)}</span>',
+        "-" if record.get("ms") is None else f"{record['ms']:.3f}",
+        bar(share, ""),
         f"{work / 1e6:.2f}",
-        _bar(work / whole, ""),
         record["kind"],
         reason,
     ]
 
 
-def _bar(share: float, kind: str) -> str:
-    width = 100 * min(max(share, 0.0), 1.0)
-    return f'<div class="track"><i class="{kind}" style="width:{width:.1f}%"></i></div>'
-
-
 def _pairs(values: dict[str, float], digits: int) -> str:
     return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items()) or "-"
-
-
-def _section(title: str, inner: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
-
-
-def _dim(words: str) -> str:
-    return f'<p class="dim">{escape(words)}</p>'
-
-
-def _table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    words: Sequence[int] = (),
-    raw: Sequence[int] = (),
-    caption: str = "",
-    kind: str = "",
-) -> str:
-    """A table that scrolls by itself where it is too wide.
-
-    Args:
-        head: names of the columns.
-        rows: cells, as text.
-        words: columns of prose.
-        raw: columns that hold HTML made here.
-        caption: above it.
-        kind: class of its style.
-    """
-    top = "".join(
-        f'<th class="words">{escape(cell)}</th>' if i in words else f"<th>{escape(cell)}</th>"
-        for i, cell in enumerate(head)
-    )
-    lines = []
-    for row in rows:
-        cells = []
-        for i, cell in enumerate(row):
-            inner = cell if i in raw else escape(cell)
-            cells.append(f'<td class="words">{inner}</td>' if i in words else f"<td>{inner}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table class="{kind}">{title}<thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )

@@ -55,7 +55,8 @@ def test_report_says_what_it_was_measured_on(found, artifact):
     assert [s.when for s in (states[0], states[-1])] == ["before", "after"]
     assert states[0].at_s < states[-1].at_s
     assert found.environment.own_cores > 0
-    assert found.layers and any(layer["macs"] for layer in found.layers)
+    heavy = [layer for layer in found.layers if layer["macs"]]
+    assert heavy and all(layer["ms"] > 0 for layer in heavy)
 
 
 def test_report_has_the_accuracy_of_engine_and_float(found):

@@ -47,7 +47,7 @@ def report():
     }
     peer = {"name": "PyTorch eager", "p50_ms": 30.0, "p99_ms": 40.0, "ratio": 3.0, "f1": 0.9}
     camera = {"scenario": "camera 30 Hz", "frames": 60, "late_share": 0.1, "p99_ms": 40.0}
-    low = {**LAYER, "inputs": ["FP32"], "reason": "kept in float"}
+    low = {**LAYER, "inputs": ["FP32"], "reason": "kept in float", "ms": 0.25}
     return replace(
         base,
         accuracy=accuracy,
@@ -100,6 +100,7 @@ def test_summary_comes_first_and_sections_follow(html):
 def test_figures_on_the_page_are_the_reports(html, report):
     assert f"{report.latency.summary()['stages']['total']['p50']:.2f} ms" in html
     assert f"{report.accuracy.figures()['F1']['engine']:.4f}" in html
+    assert "<td>0.250</td>" in html and html.index("kept in float") < html.index("smaller layers")
     assert "97.6 % of the weighted layers" in html  # 40 of 41 equal layers
     assert "10.0 % of 60 frames late" in html
     assert "3.00 x" in html and "not installed" in html

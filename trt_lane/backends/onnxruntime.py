@@ -36,7 +36,7 @@ class OnnxRuntimeBackend:
         self._input_shape = (artifact.batch, 3, *artifact.image.input_hw)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(artifact.engine_path), _options(onnxruntime, threads),
+                str(artifact.engine_path), session_options(onnxruntime, threads),
                 providers=["CPUExecutionProvider"],
             )  # fmt: skip
         except Exception as error:  # onnxruntime's errors share no base class
@@ -80,7 +80,8 @@ class OnnxRuntimeBackend:
             )
 
 
-def _options(onnxruntime: object, threads: int | None) -> object:
+def session_options(onnxruntime: object, threads: int | None) -> object:
+    """What a vehicle runs with: so many threads, none of them spinning, exact sums."""
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
