@@ -28,20 +28,27 @@ def write_frames(folder: Path, count: int = 4) -> str:
 
 
 def make_tiny_bundle(
-    folder: Path, seed: int = 0, key: Path | None = None, batch: int = 1, **changes: object
+    folder: Path,
+    seed: int = 0,
+    key: Path | None = None,
+    batch: int = 1,
+    target: str = "cpu",
+    **changes: object,
 ) -> Path:
     """Write bundle.tar and what it is made of into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    device = load_target(target)
     pair = row_anchor_pair(seed)
     onnx.save(with_batch(pair.qdq, batch), folder / "qdq.onnx")
     onnx.save(pair.float_model, folder / "float.onnx")
-    target = load_target("cpu")
-    built = build(folder / "qdq.onnx", target, folder / "cpu", maxima=pair.maxima)
+    engine = None
+    if target == "cpu":
+        engine = build(folder / "qdq.onnx", device, folder / "cpu", maxima=pair.maxima).engine
     sources = Sources(
-        folder / "qdq.onnx", folder / "float.onnx", None, built.engine, licence="none, made up"
+        folder / "qdq.onnx", folder / "float.onnx", None, engine, licence="none, made up"
     )
     data = open_dataset(write_frames(folder / "frames"))
-    make_bundle(folder / "bundle.tar", sources, target, data, key=key, **changes)
+    make_bundle(folder / "bundle.tar", sources, device, data, key=key, **changes)
     return folder / "bundle.tar"
 
 

@@ -1,6 +1,8 @@
 import dataclasses
+import importlib.util
 import json
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from tiny_bundle import make_tiny_bundle, rewrite
 
+from trt_lane.artifact import EngineArtifact
 from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.bundle.archive import open_bundle
 from trt_lane.bundle.golden import GOLDEN
@@ -16,7 +19,14 @@ from trt_lane.bundle.manifest import FileEntry, Needs
 from trt_lane.cli import main
 from trt_lane.detector import LaneDetector
 from trt_lane.errors import CheckFailedError, TrtLaneError
-from trt_lane.installing.facts import MachineFacts, _available_memory, check_machine, read_facts
+from trt_lane.installing.engine import build_engine
+from trt_lane.installing.facts import (
+    MachineFacts,
+    _available_memory,
+    builder_version,
+    check_machine,
+    read_facts,
+)
 from trt_lane.installing.install import install
 from trt_lane.installing.store import STATE, Store
 
@@ -277,3 +287,36 @@ def test_compiled_decoders_are_made_of_the_bundles_sources(bundles, store, tmp_p
         assert detector.decodes_compiled
         detector.detect(cv2.imread(str(store.current_folder() / "golden" / "0.png")))
     assert os.access(store.current().plugin_path, os.R_OK)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None or platform.machine() != "x86_64",
+    reason="tensorrt_rtx is not installed: pip install tensorrt-rtx-cu13 (x86-64)",
+)
+def test_nvidias_builder_builds_of_an_unpacked_bundle(tmp_path):
+    """The vehicle's way to an engine, by TensorRT-RTX, which builds without a GPU."""
+    bundle = make_tiny_bundle(tmp_path / "bundle", target="rtx")
+    folder, seen = tmp_path / "unpacked", []
+    folder.mkdir()
+    with open_bundle(bundle) as reader:
+        manifest = reader.manifest
+        reader.verify()
+        reader.unpack(folder)
+    version = builder_version(BuilderKind.TENSORRT_RTX)
+    artifact = build_engine(
+        folder, manifest, version, tmp_path / "timing", lambda *state: seen.append(state)
+    )
+    assert artifact.runtime == "tensorrt_rtx" and artifact.engine == "engine.rtx"
+    assert artifact.compute_capabilities == (86, 89, 120) and artifact.built_with == version
+    assert artifact.engine_path.stat().st_size > 10_000 and not (folder / "job.json").exists()
+    assert EngineArtifact.load(folder).batch == 1
+    assert seen
+
+
+def test_a_bundle_for_another_board_is_refused_here(tmp_path, store):
+    if platform.machine() != "x86_64":
+        pytest.skip("this machine might be that board")
+    bundle = make_tiny_bundle(tmp_path / "bundle", target="jetson-orin")
+    with pytest.raises(TrtLaneError, match="jetson-orin on aarch64, this is x86_64"):
+        install(bundle, store)
+    assert entries(store) == []
