@@ -52,6 +52,22 @@ def test_every_corrupted_bundle_is_refused_and_the_current_engine_runs(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.tar"]
 
 
+def test_every_corrupted_signed_bundle_is_refused_where_its_key_is_asked_for(tmp_path):
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    from signing_keys import write_keys
+
+    key, public = write_keys(tmp_path, "fleet")
+    signed = make_tiny_bundle(tmp_path / "bundle", key=key)
+    store, path = Store(tmp_path / "root"), tmp_path / "bad.tar"
+    assert install(signed, store, keys=[public], threads=1).signer == "signed by fleet.pub"
+    before = store.state()
+    for _, data in corruptions(signed.read_bytes(), 220, seed=1):
+        path.write_bytes(data)
+        with pytest.raises(TrtLaneError):
+            install(path, store, keys=[public], threads=1)
+    assert store.state() == before
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_every_corrupted_artifact_is_refused(store, tmp_path, count):
     folder = tmp_path / "engine"

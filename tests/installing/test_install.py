@@ -188,6 +188,13 @@ def test_a_vehicle_with_keys_takes_only_what_they_signed(bundles, store, tmp_pat
     assert install(signed, store, threads=1).signer == "signed by fleet.pub"
 
 
+def test_keys_that_cannot_be_read_are_not_taken_for_none(bundles, store):
+    store.root.mkdir()
+    (store.root / "keys").write_text("not a folder")
+    with pytest.raises(TrtLaneError, match="cannot read .*keys"):
+        install(bundles[0], store, threads=1)
+
+
 def test_two_installations_at_once_are_one_too_many(bundles, store):
     with store.locked(), pytest.raises(TrtLaneError, match="another installation"):
         install(bundles[0], store, threads=1)

@@ -98,7 +98,13 @@ class Store:
 
     def keys(self) -> list[Path]:
         """Public keys of those whose bundles this vehicle takes."""
-        return sorted((self.root / "keys").glob("*.pub"))
+        folder = self.root / "keys"
+        try:
+            return sorted(p for p in folder.iterdir() if p.suffix == ".pub")
+        except FileNotFoundError:
+            return []
+        except OSError as error:  # keys that cannot be read are not the same as no keys
+            raise TrtLaneError(f"cannot read {folder}: {error.strerror}") from None
 
     # -- changing -----------------------------------------------------------------------------
 
