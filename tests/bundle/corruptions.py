@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trt_lane.bundle.manifest import MANIFEST, SIGNATURE
 from trt_lane.bundle.tar_header import BLOCK, END, header
 from trt_lane.sealed_json import seal
 
@@ -191,7 +192,8 @@ def _other_digest(rng: Rng, data: bytes, parts: list[Member]) -> bytes:
 def _rename_in_both(rng: Rng, data: bytes, parts: list[Member]) -> bytes:
     """A name that is no plain one, in manifest and header alike."""
     name = NAMES[int(rng.integers(len(NAMES)))]
-    part = parts[1 + int(rng.integers(len(parts) - 1))]
+    files = [part for part in parts if part.name not in (MANIFEST, SIGNATURE)]
+    part = _any(rng, files)
     try:
         block = name.encode("ascii")[:100].ljust(100, b"\0")
     except UnicodeEncodeError:

@@ -191,7 +191,7 @@ def test_a_vehicle_with_keys_takes_only_what_they_signed(bundles, store, tmp_pat
 def test_keys_that_cannot_be_read_are_not_taken_for_none(bundles, store):
     store.root.mkdir()
     (store.root / "keys").write_text("not a folder")
-    with pytest.raises(TrtLaneError, match="cannot read .*keys"):
+    with pytest.raises(TrtLaneError, match=r"cannot read .*keys"):
         install(bundles[0], store, threads=1)
 
 
