@@ -351,7 +351,7 @@ test-all: $(VENV)/installed ## all tests that need no GPU, the slow ones too
 	@echo "==> all tests"
 	@$(PY) -m pytest -q -m 'not gpu'
 
-CPP = $(foreach d,plugins plugins/* tests/plugins,$(foreach e,h cpp cu,$(wildcard $(d)/*.$(e))))
+CPP = $(foreach d,plugins plugins/* tests/plugins tests/backends,$(foreach e,h cpp cu,$(wildcard $(d)/*.$(e))))
 lint: $(VENV)/installed ## ruff, clang-format and layering
 	@echo "==> lint"
 	@$(VENV)/bin/ruff check .
