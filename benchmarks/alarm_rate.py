@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.accuracy import Accuracy
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.bootstrap import f1_of_frames
-from benchmarks.compare import compare
+from benchmarks.compare import QUIET, compare
 
-LATENCY_GATE = ("total p50",)
+LATENCY_GATE = ("total p50", QUIET)
 VERDICTS = {0: "no worse", 1: "worse", 2: "not comparable"}
 LOST_POINTS = 0.5
 
@@ -46,8 +46,7 @@ def alarm_rate(
             word = VERDICTS[outcome.exit_status]
             (slower if planted else same)[word] += 1
             if outcome.exit_status == 2:
-                found = [v.reason for v in outcome.verdicts if v.gates]
-                reasons.append(found[0])
+                reasons += [v.reason for v in outcome.verdicts if v.gates][:1]
         say(f"[{number + 1}/{pairs}] same engine: {dict(same)}; slower: {dict(slower)}")
     return {
         "pairs": pairs,

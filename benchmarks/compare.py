@@ -27,7 +27,10 @@ DISTORTION_PX = Scale(margin=0.0, limit=0.5)
 MACHINE = 0.02
 OTHER_CORES = 0.25
 DRAWS = 4000
-GATES = ("total p50", "F1", "accuracy", "agreement F1")
+# Frames that nothing disturbed: where a busy machine blurs the median they may still tell that an
+# engine became slower. That they did not is no proof, so they decide only then.
+QUIET = "total p10"
+GATES = ("total p50", QUIET, "F1", "accuracy", "agreement F1")
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _latency(
 ) -> list[Verdict]:
     stages = [s for s in base.stages if s in new.stages]
     figures = [(f"{stage} p50", stage, 50.0, MEDIAN) for stage in reversed(stages)]
-    figures.insert(1, ("total p99", "total", 99.0, TAIL))
+    figures[1:1] = [(QUIET, "total", 10.0, MEDIAN), ("total p99", "total", 99.0, TAIL)]
     verdicts = []
     for figure, stage, percentile, scale in figures:
         ours, theirs = (report.per_start(stage, percentile) for report in (base, new))
@@ -132,10 +135,11 @@ def _latency(
             word, reason = Word.OTHER, other[0]
         elif noise:
             word, reason = Word.NOISE, noise[0]
+        gate = figure in gates and (figure != QUIET or word is Word.WORSE)
         verdicts.append(
             Verdict(
                 figure, float(np.median(ours)), float(np.median(theirs)),
-                100 * ratio, 100 * low, 100 * high, "%", word, figure in gates, reason,
+                100 * ratio, 100 * low, 100 * high, "%", word, gate, reason,
             )
         )  # fmt: skip
     return verdicts
