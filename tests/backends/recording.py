@@ -137,11 +137,12 @@ def tensorrt(recording: Recording, version: str = "10.3.0", **options: object) -
             self.inputs = [i.name for i in self.session.get_inputs()]
             both = (*self.session.get_inputs(), *self.session.get_outputs())
             self.shapes = {t.name: tuple(t.shape) for t in both}
-            self.dtype = np.float16 if options.get("half") else np.float32
+            kind = np.float16 if options.get("half") else np.float32
+            self.dtypes = {t.name: np.int32 if "int32" in t.type else kind for t in both}
 
         def work(self, addresses: dict[str, int]) -> None:
             def tensor(name: str) -> np.ndarray:
-                return recording.array(addresses[name], self.shapes[name], self.dtype)
+                return recording.array(addresses[name], self.shapes[name], self.dtypes[name])
 
             given = {name: tensor(name).astype(np.float32) for name in self.inputs}
             names = [name for name in self.shapes if name not in self.inputs]
@@ -151,7 +152,7 @@ def tensorrt(recording: Recording, version: str = "10.3.0", **options: object) -
     class Engine:
         def __init__(self, data: bytes) -> None:
             self.network = Network(data)
-            self.shapes, self.dtype = self.network.shapes, self.network.dtype
+            self.shapes = self.network.shapes
 
         @property
         def num_io_tensors(self) -> int:
@@ -164,7 +165,7 @@ def tensorrt(recording: Recording, version: str = "10.3.0", **options: object) -
             return self.shapes[name]
 
         def get_tensor_dtype(self, name: str) -> type:
-            return self.dtype
+            return self.network.dtypes[name]
 
         def get_tensor_mode(self, name: str) -> str:
             return "input" if name in self.network.inputs else "output"

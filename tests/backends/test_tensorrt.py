@@ -6,7 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 from recording import Recording, tensorrt
 from tiny_artifact import make_artifact
 
@@ -17,7 +19,8 @@ from trt_lane.backends.device_stages import PluginStages
 from trt_lane.backends.tensorrt import TensorRtBackend
 from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
-from trt_lane.plugin_library import LaneOutputs, PluginLibrary
+from trt_lane.files import sha256_file
+from trt_lane.plugin_library import LANE_OUTPUTS, LaneOutputs, PluginLibrary
 from trt_lane.sealed_json import seal
 
 
@@ -306,6 +309,38 @@ def test_the_plugins_kernels_give_the_same_lanes(artifact, cpu, recording, monke
             picture = frame(seed=seed)
             lanes, other = detector.detect(picture), expected.detect(picture)
             np.testing.assert_allclose(lanes.points, other.points, atol=1e-3)
+
+
+def with_lane_outputs(path, batch=1):
+    """The engine with three more outputs, as a decoder's plugin in its graph gives them."""
+    model = onnx.load(path)
+    points = np.arange(batch * 2 * 4 * 2, dtype=np.float32).reshape(batch, 2, 4, 2)
+    values = (points, np.float32([[0.9, 0]] * batch), np.int32([[1, 0]] * batch))
+    for name, value in zip(LANE_OUTPUTS, values, strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(value, f"{name}_value"))
+        model.graph.node.append(helper.make_node("Identity", [f"{name}_value"], [name]))
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, value.shape))
+    onnx.save(model, path)
+    return points
+
+
+def test_a_decoder_in_the_engine_itself_is_used(cpu, tmp_path, recording):
+    class NoDecoder(NumpyStages):
+        def decode(self, *arguments):
+            raise AssertionError("the engine decodes")
+
+    values = gpu(cpu, tmp_path).to_dict()
+    points = with_lane_outputs(tmp_path / cpu.engine)
+    values["digests"] = {"engine": sha256_file(tmp_path / cpu.engine)}
+    (tmp_path / SIDECAR).write_bytes(seal(values))
+    artifact = EngineArtifact.load(tmp_path)
+    backend = opened(artifact, recording, NoDecoder(recording, artifact))
+    for _ in range(3):
+        outputs, sound = backend.lanes([frame()])
+        np.testing.assert_array_equal(outputs.points, points)
+        assert outputs.count.tolist() == [[1, 0]] and sound == [True]
+    backend.close()
 
 
 def test_outputs_are_copies(artifact, recording):

@@ -19,10 +19,9 @@ from trt_lane.backends.device_graph import Replay
 from trt_lane.backends.device_stages import DeviceStages, open_stages
 from trt_lane.backends.tensorrt_module import LoadedEngine, load_runtime
 from trt_lane.errors import TrtLaneError
-from trt_lane.plugin_library import LaneOutputs
+from trt_lane.plugin_library import LANE_OUTPUTS, LaneOutputs
 
 STAGES = ("h2d", "network", "d2h")
-_LANE_TENSORS = ("lane points", "lane scores", "lane count")
 _HALF, _FLOAT, _BYTE = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.uint8)
 
 
@@ -99,7 +98,7 @@ class TensorRtBackend:
             self._replay.run(("frames", frame_hw), self._enqueue_frames)
         heads = [self._buffers[name].host for name in self._heads]
         sound = [all(np.isfinite(h[i]).all() for h in heads) for i in range(len(frames))]
-        return LaneOutputs(*(self._buffers[name].host.copy() for name in _LANE_TENSORS)), sound
+        return LaneOutputs(*(self._buffers[name].host.copy() for name in LANE_OUTPUTS)), sound
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
@@ -211,18 +210,24 @@ class TensorRtBackend:
         self._use_stages()
 
     def _use_stages(self) -> None:
-        """Make room for the decoder's outputs, where its kernels are here and take the heads."""
+        """Make room for the decoder's outputs, where its kernels are here and take the heads.
+
+        An engine with the plugin in its graph (`engines attach`) has the outputs already.
+        """
         if self._stages is None:
             self._stages = open_stages(self._artifact)
+        self._decodes = all(name in self._buffers for name in LANE_OUTPUTS)
+        if self._stages is None or self._decodes:
+            return
         types = {self._buffers[name].host.dtype for name in self._heads}
-        if self._stages is None or len(types) != 1 or not types <= {_HALF, _FLOAT}:
+        if len(types) != 1 or not types <= {_HALF, _FLOAT}:
             self._stages = None
             return
         self._half = types == {_HALF}
         batch, slots, points = self._artifact.batch, self._stages.slots, self._stages.points
         shapes = ((batch, slots, points, 2), (batch, slots), (batch, 2))
         for name, shape, dtype in zip(
-            _LANE_TENSORS, shapes, (_FLOAT, _FLOAT, np.dtype(np.int32)), strict=True
+            LANE_OUTPUTS, shapes, (_FLOAT, _FLOAT, np.dtype(np.int32)), strict=True
         ):
             self._buffers[name] = self._buffer(shape, dtype)
         self._reserve("decode", self._stages.workspace_bytes(batch))
@@ -277,17 +282,18 @@ class TensorRtBackend:
             stream,
         )
         self._enqueue_engine()
-        self._stages.decode(
-            {name: buffers[name].device for name in self._heads},
-            self._half,
-            self._artifact.batch,
-            tuple(buffers[name].device for name in _LANE_TENSORS),
-            self._workspace("decode"),
-            stream,
-        )
+        if not self._decodes:
+            self._stages.decode(
+                {name: buffers[name].device for name in self._heads},
+                self._half,
+                self._artifact.batch,
+                tuple(buffers[name].device for name in LANE_OUTPUTS),
+                self._workspace("decode"),
+                stream,
+            )
         self._mark(2)
         # The heads come, too: whether they are finite is for the host to see.
-        for name in (*_LANE_TENSORS, *self._heads):
+        for name in (*LANE_OUTPUTS, *self._heads):
             buffers[name].download(stream)
         self._mark(3)
 
