@@ -1,78 +1,22 @@
 """The GPU backend against a driver that records its calls and a TensorRT that runs ONNX graphs."""
 
-import gc
-import hashlib
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from gpu_setup import NumpyStages, frame, gpu, image, opened
 from onnx import helper, numpy_helper
-from recording import Recording, tensorrt
-from tiny_artifact import make_artifact
 
 from trt_lane.artifact import SIDECAR, EngineArtifact
 from trt_lane.backends import open_backend
-from trt_lane.backends.cuda_driver import CudaDriver, DeviceError
+from trt_lane.backends.cuda_driver import DeviceError
 from trt_lane.backends.device_stages import PluginStages
-from trt_lane.backends.tensorrt import TensorRtBackend
 from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import sha256_file
 from trt_lane.plugin_library import LANE_OUTPUTS, LaneOutputs, PluginLibrary
 from trt_lane.sealed_json import seal
-
-
-@pytest.fixture(scope="module")
-def cpu(tmp_path_factory):
-    return make_artifact(tmp_path_factory.mktemp("artifact"))
-
-
-@pytest.fixture(scope="session")
-def the_recording():
-    return Recording()
-
-
-@pytest.fixture(params=[False, True], ids=["two memories", "one memory"])
-def recording(request, the_recording):
-    """A fresh device; afterwards nothing may be left of the test, and no rule broken."""
-    the_recording.reset(integrated=request.param)
-    yield the_recording
-    gc.collect()
-    assert the_recording.errors == []
-    assert the_recording.violations == []
-    assert the_recording.live == []
-
-
-def gpu(cpu, tmp_path, **changes) -> EngineArtifact:
-    """The same engine with a sidecar that says TensorRT 10.3 on sm_87."""
-    values = {
-        **cpu.to_dict(), "runtime": "tensorrt", "built_with": "10.3.0",
-        "runtime_range": ["10.3.0", "10.3.1"], "compute_capabilities": [87], **changes,
-    }  # fmt: skip
-    (tmp_path / cpu.engine).write_bytes(cpu.engine_path.read_bytes())
-    (tmp_path / SIDECAR).write_bytes(seal(values))
-    return EngineArtifact.load(tmp_path)
-
-
-@pytest.fixture
-def artifact(cpu, tmp_path):
-    return gpu(cpu, tmp_path)
-
-
-def opened(artifact, recording, stages=None, **options):
-    trt = tensorrt(recording, **options)
-    return TensorRtBackend(artifact, trt=trt, driver=recording.driver(), stages=stages)
-
-
-def image(seed=0):
-    return np.random.default_rng(seed).standard_normal((1, 3, 32, 96)).astype(np.float32)
-
-
-def frame(height=59, width=164, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
 
 # -- one frame after the other --------------------------------------------------------------------
 
@@ -176,54 +120,6 @@ def test_stages_are_timed_by_events_without_a_graph(artifact, recording):
 
 
 # -- frames to lanes on the device --------------------------------------------------------------
-
-
-class NumpyStages:
-    """Pre-processing and decoder as numpy has them, done when the stream comes to them."""
-
-    slots, points = 2, 4
-
-    def __init__(self, recording, artifact):
-        self.recording, self.artifact, self.decoder = recording, artifact, artifact.make_decoder()
-
-    def prepare(self, spec, frame_hw, dtype):
-        self.spec, self.frame_hw, self.dtype = spec, frame_hw, dtype
-        return 256
-
-    def preprocess(self, frames, out, workspace, stream):
-        frame_hw, dtype, array = self.frame_hw, self.dtype, self.recording.array
-
-        def work():
-            array(workspace, (256,), np.uint8)
-            target = array(out, (len(frames), 3, *self.spec.input_hw), dtype)
-            for place, address in zip(target, frames, strict=True):
-                place[...] = self.spec.to_tensor(array(address, (*frame_hw, 3), np.uint8))
-
-        assert self.recording.enqueue(stream, "preprocess", work)
-
-    def workspace_bytes(self, batch):
-        return 0
-
-    def decode(self, heads, half, batch, outputs, workspace, stream):
-        array = self.recording.array
-        kind = np.float16 if half else np.float32
-
-        def work():
-            points = array(outputs[0], (batch, 2, 4, 2), np.float32)
-            scores = array(outputs[1], (batch, 2), np.float32)
-            count = array(outputs[2], (batch, 2), np.int32)
-            points[...], scores[...], count[...] = np.nan, 0, 0
-            for i in range(batch):
-                given = {
-                    h.name: array(heads[h.name], (batch, *h.shape), kind)[i].astype(np.float32)
-                    for h in self.artifact.heads
-                }
-                lanes = self.decoder(**given)
-                count[i, 0] = len(lanes)
-                points[i, : len(lanes)] = lanes.points
-                scores[i, : len(lanes)] = lanes.scores
-
-        assert self.recording.enqueue(stream, "decode", work)
 
 
 def test_frames_become_the_same_lanes_as_on_the_cpu(artifact, cpu, recording):
@@ -351,197 +247,3 @@ def test_outputs_are_copies(artifact, recording):
     np.testing.assert_array_equal(outputs.points, kept.points)
     assert sound == [True]
     backend.close()
-
-
-# -- opening and closing ------------------------------------------------------------------------
-
-
-def test_everything_is_given_back_in_order(artifact, recording):
-    backend = opened(artifact, recording, NumpyStages(recording, artifact))
-    for _ in range(3):
-        backend.lanes([frame()])
-    backend.time_stages()
-    before = len(recording.log)
-    backend.close()
-    backend.close()
-    log = recording.log[before:]
-    order = ["cuStreamSynchronize", "context destroyed", "engine destroyed", "cuEventDestroy_v2",
-             "cuMemFreeHost", "cuStreamDestroy_v2", "cuDevicePrimaryCtxRelease_v2"]  # fmt: skip
-    assert [log.index(step) for step in order] == sorted(log.index(step) for step in order)
-    assert log[-1] == "cuDevicePrimaryCtxRelease_v2"
-
-
-@pytest.mark.parametrize("use", ["infer", "run", "lanes"])
-def test_use_after_close_is_refused_before_the_driver_hears_of_it(artifact, recording, use):
-    backend = opened(artifact, recording, NumpyStages(recording, artifact))
-    backend.close()
-    before = len(recording.log)
-    with pytest.raises(TrtLaneError, match="closed"):
-        getattr(backend, use)([frame()] if use == "lanes" else image())
-    assert len(recording.log) == before
-
-
-ALLOCATING = ("cuMemHostAlloc", "cuMemAlloc_v2", "cuStreamCreate", "cuDevicePrimaryCtxRetain",
-              "cuMemHostGetDevicePointer_v2")  # fmt: skip
-
-
-@pytest.mark.parametrize("number", [1, 2, 4])
-@pytest.mark.parametrize("call", ALLOCATING)
-def test_what_fails_while_opening_leaves_nothing_behind(artifact, recording, call, number):
-    recording.fail(call, number, code=2)
-    try:
-        backend = opened(artifact, recording, NumpyStages(recording, artifact))
-    except TrtLaneError as error:
-        assert "memory" in str(error).lower()
-    else:
-        backend.close()
-
-
-@pytest.mark.parametrize("call", ["cuMemHostAlloc", "cuMemAlloc_v2"])
-def test_too_little_memory_for_a_larger_frame_leaves_a_backend_that_still_runs(
-    artifact, recording, call
-):
-    backend = opened(artifact, recording, NumpyStages(recording, artifact))
-    backend.lanes([frame()])
-    recording.fail(call, code=2)
-    try:
-        backend.lanes([frame(590, 1640)])
-    except DeviceError as error:
-        assert error.out_of_memory
-    outputs, _ = backend.lanes([frame()])
-    assert np.isfinite(outputs.scores).all()
-    backend.close()
-
-
-def test_a_device_that_is_lost_is_an_error_and_closing_it_one_more(artifact, the_recording):
-    recording = the_recording
-    recording.reset()
-    backend = opened(artifact, recording)
-    backend.infer(image())
-    recording.break_device()
-    with pytest.raises(DeviceError, match="MADE_UP"):
-        backend.infer(image())
-    with pytest.raises(DeviceError):
-        backend.close()
-    backend.close()
-    assert "contexts" not in " ".join(recording.live)
-
-
-def test_too_little_memory_for_a_context_is_said(artifact, recording):
-    with pytest.raises(TrtLaneError, match=r"not enough GPU memory.*1024 MiB free"):
-        opened(artifact, recording, context=None)
-
-
-def test_an_engine_that_does_not_deserialise_is_said(cpu, tmp_path, recording):
-    values = {**gpu(cpu, tmp_path).to_dict()}
-    values["digests"] = {"engine": hashlib.sha256(b"x").hexdigest()}
-    (tmp_path / cpu.engine).write_bytes(b"x")
-    (tmp_path / SIDECAR).write_bytes(seal(values))
-    artifact = EngineArtifact.load(tmp_path)
-    with pytest.raises(TrtLaneError, match="cannot load"):
-        opened(artifact, recording)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"input_name": "picture"}, {"heads": [{"name": "logits", "shape": [3, 4, 5]}]},
-     {"heads": [{"name": "exist", "shape": [2]}]}, {"batch": 2}],
-)  # fmt: skip
-def test_an_engine_that_is_not_what_its_sidecar_says_is_refused(cpu, tmp_path, recording, change):
-    with pytest.raises(TrtLaneError, match="sidecar says"):
-        opened(gpu(cpu, tmp_path, **change), recording)
-
-
-def test_another_version_or_device_is_refused_before_anything_is_made(artifact, the_recording):
-    for version, capability in (("11.1.0", 87), ("10.3.0", 89)):
-        the_recording.reset(capability)
-        with pytest.raises(TrtLaneError, match="make engine"):
-            opened(artifact, the_recording, version=version)
-        assert the_recording.live == []
-
-
-def test_a_dla_core_is_chosen_or_refused(cpu, tmp_path, recording):
-    artifact = gpu(cpu, tmp_path, info={"dla_core": 1})
-    with pytest.raises(TrtLaneError, match=r"DLA core 1, this tensorrt has 0"):
-        opened(artifact, recording)
-    trt = tensorrt(recording, dla_cores=2)
-    backend = TensorRtBackend(artifact, trt=trt, driver=recording.driver())
-    assert trt.runtimes[-1].DLA_core == 1
-    backend.close()
-
-
-@pytest.mark.parametrize("bad", [np.zeros((1, 3, 32, 95), np.float32), np.zeros((1, 3, 32, 96))])
-def test_a_wrong_input_is_refused(artifact, recording, bad):
-    backend = opened(artifact, recording)
-    with pytest.raises(TrtLaneError, match="expected float32"):
-        backend.infer(bad)
-    backend.close()
-
-
-def test_no_driver_and_no_device_are_said(the_recording):
-    with pytest.raises(TrtLaneError, match="TARGET=cpu"):
-        CudaDriver(library="libno_such_cuda.so.9")
-    the_recording.reset()
-    with pytest.raises(TrtLaneError, match="finds none"):
-        CudaDriver(device=3, library=str(the_recording.path))
-    assert the_recording.driver().version == "12.6"
-
-
-# -- the recording itself -----------------------------------------------------------------------
-
-
-def misuse(recording):
-    """Ways to break the contract, and the words for each."""
-    driver = recording.driver()
-
-    def early_free():
-        memory = driver.allocate(64)
-        host, stream = driver.allocate_host(64), driver.create_stream()
-        driver.copy_to_device(memory, host, 64, stream)
-        driver.free(memory)
-
-    def twice():
-        stream = driver.create_stream()
-        driver.destroy_stream(stream)
-        driver.destroy_stream(stream)
-
-    def wait_in_capture():
-        stream = driver.create_stream()
-        driver.begin_capture(stream)
-        driver.synchronize(stream)
-
-    def gone():
-        memory, stream = driver.allocate(64), driver.create_stream()
-        host = driver.allocate_host(64)
-        driver.free(memory)
-        driver.copy_to_device(memory, host, 64, stream)
-        driver.synchronize(stream)
-
-    return {
-        "may still use": early_free, "destroyed twice": twice, "being captured": wait_in_capture,
-        "memory that is gone": gone, "0 bytes": lambda: driver.allocate(0),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("words", ["may still use", "destroyed twice", "being captured",
-                                   "memory that is gone", "0 bytes"])  # fmt: skip
-def test_the_recording_sees_what_breaks_the_contract(the_recording, words):
-    the_recording.reset()
-    driver = the_recording.driver()
-    driver.retain()
-    with driver.current(), suppress(DeviceError):
-        misuse(the_recording)[words]()
-    assert any(words in v for v in the_recording.violations), the_recording.violations
-
-
-def test_the_recording_sees_a_missing_context_and_what_is_not_given_back(the_recording):
-    the_recording.reset()
-    driver = the_recording.driver()
-    with pytest.raises(DeviceError):
-        driver.allocate(64)
-    assert "without a current context" in the_recording.violations[0]
-    driver.retain()
-    with driver.current():
-        driver.allocate(64)
-    assert the_recording.live == ["contexts 1", "device memory 1"]
-    assert Path(the_recording.path).is_file()

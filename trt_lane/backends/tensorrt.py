@@ -14,14 +14,14 @@ import numpy as np
 
 from trt_lane.artifact import EngineArtifact
 from trt_lane.backends.cuda_driver import CudaDriver, DeviceError
-from trt_lane.backends.device_buffer import DeviceBuffer
 from trt_lane.backends.device_graph import Replay
+from trt_lane.backends.device_memory import DeviceMemory
 from trt_lane.backends.device_stages import DeviceStages, open_stages
+from trt_lane.backends.device_timer import StageTimer
 from trt_lane.backends.tensorrt_module import LoadedEngine, load_runtime
 from trt_lane.errors import TrtLaneError
 from trt_lane.plugin_library import LANE_OUTPUTS, LaneOutputs
 
-STAGES = ("h2d", "network", "d2h")
 _HALF, _FLOAT, _BYTE = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.uint8)
 
 
@@ -53,11 +53,10 @@ class TensorRtBackend:
         self._artifact, self._stages = artifact, stages
         artifact.check_runtime(trt.__version__, self._driver.compute_capability)
         self._heads = tuple(head.name for head in artifact.heads)
-        self._buffers: dict[str, DeviceBuffer] = {}
-        self._frames: list[DeviceBuffer] = []
+        self._frames = tuple(f"frame {i}" for i in range(artifact.batch))
         self._frame_hw: tuple[int, int] | None = None
-        self._workspaces: dict[str, tuple[int, int]] = {}  # size and address by name
-        self._events: list[int] = []
+        self._memory: DeviceMemory | None = None
+        self._timer: StageTimer | None = None
         self._engine: LoadedEngine | None = None
         self._replay: Replay | None = None
         self._stream: int | None = None
@@ -93,12 +92,12 @@ class TensorRtBackend:
         with self._driver.current():
             if frame_hw != self._frame_hw:
                 self._prepare(frame_hw)
-            for buffer, frame in zip(self._frames, frames, strict=False):
-                np.copyto(buffer.host, frame)
+            for name, frame in zip(self._frames, frames, strict=False):
+                np.copyto(self._memory[name].host, frame)
             self._replay.run(("frames", frame_hw), self._enqueue_frames)
-        heads = [self._buffers[name].host for name in self._heads]
+        heads = [self._memory[name].host for name in self._heads]
         sound = [all(np.isfinite(h[i]).all() for h in heads) for i in range(len(frames))]
-        return LaneOutputs(*(self._buffers[name].host.copy() for name in LANE_OUTPUTS)), sound
+        return LaneOutputs(*(self._memory[name].host.copy() for name in LANE_OUTPUTS)), sound
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
@@ -107,7 +106,7 @@ class TensorRtBackend:
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 (batch, ...), of float32 (batch, 3, h, w) images."""
         self._check_open()
-        host = self._buffers[self._artifact.input_name].host
+        host = self._memory[self._artifact.input_name].host
         if images.shape != host.shape or images.dtype != np.float32:
             raise TrtLaneError(
                 f"network input is {images.dtype} {images.shape}; expected float32 {host.shape}"
@@ -116,7 +115,7 @@ class TensorRtBackend:
         with self._driver.current():
             self._replay.run("images", self._enqueue_images)
         # Copies: the buffers are the next frame's.
-        return {name: np.array(self._buffers[name].host, np.float32) for name in self._heads}
+        return {name: np.array(self._memory[name].host, np.float32) for name in self._heads}
 
     # -- timing -------------------------------------------------------------------------------
 
@@ -125,8 +124,7 @@ class TensorRtBackend:
         with self._driver.current():
             self._replay.captures = False
             self._replay.forget()
-            while len(self._events) <= len(STAGES):
-                self._events.append(self._driver.create_event())
+            self._timer.start()
 
     @property
     def stages_ms(self) -> dict[str, float]:
@@ -134,16 +132,8 @@ class TensorRtBackend:
 
         With `lanes` the kernels around the engine count as network.
         """
-        if not self._events:
-            raise ValueError("no stages were timed; call time_stages() first")
         with self._driver.current():
-            pairs = zip(self._events, self._events[1:], strict=False)
-            times = [self._driver.elapsed_ms(start, end) for start, end in pairs]
-        return dict(zip(STAGES, times, strict=True))
-
-    def _mark(self, number: int) -> None:
-        if self._events:
-            self._driver.record(self._events[number], self._stream)
+            return self._timer.stages_ms()
 
     # -- closing ------------------------------------------------------------------------------
 
@@ -182,12 +172,10 @@ class TensorRtBackend:
             yield self._replay.forget
         if self._engine is not None:
             yield self._engine.close
-        for event in self._events:
-            yield lambda event=event: driver.destroy_event(event)
-        for buffer in (*self._buffers.values(), *self._frames):
-            yield buffer.free
-        for _, address in self._workspaces.values():
-            yield lambda address=address: driver.free(address)
+        if self._timer is not None:
+            yield self._timer.free
+        if self._memory is not None:
+            yield from self._memory.freeing()
         if stream is not None:
             yield lambda: driver.destroy_stream(stream)
 
@@ -201,12 +189,13 @@ class TensorRtBackend:
                 f"not enough GPU memory for {artifact.engine_path} "
                 f"({self._driver.free_bytes() >> 20} MiB free); end other programs"
             )
-        self._shared = self._driver.shares_memory
+        self._memory = DeviceMemory(self._driver)
         self._stream = self._driver.create_stream()
         self._replay = Replay(self._driver, self._stream)
+        self._timer = StageTimer(self._driver, self._stream)
         for name, (shape, dtype) in self._engine.tensors().items():
-            self._buffers[name] = self._buffer(shape, dtype)
-            self._engine.context.set_tensor_address(name, self._buffers[name].device)
+            buffer = self._memory.add(name, shape, dtype)
+            self._engine.context.set_tensor_address(name, buffer.device)
         self._use_stages()
 
     def _use_stages(self) -> None:
@@ -216,10 +205,10 @@ class TensorRtBackend:
         """
         if self._stages is None:
             self._stages = open_stages(self._artifact)
-        self._decodes = all(name in self._buffers for name in LANE_OUTPUTS)
+        self._decodes = all(name in self._memory for name in LANE_OUTPUTS)
         if self._stages is None or self._decodes:
             return
-        types = {self._buffers[name].host.dtype for name in self._heads}
+        types = {self._memory[name].host.dtype for name in self._heads}
         if len(types) != 1 or not types <= {_HALF, _FLOAT}:
             self._stages = None
             return
@@ -229,73 +218,61 @@ class TensorRtBackend:
         for name, shape, dtype in zip(
             LANE_OUTPUTS, shapes, (_FLOAT, _FLOAT, np.dtype(np.int32)), strict=True
         ):
-            self._buffers[name] = self._buffer(shape, dtype)
-        self._reserve("decode", self._stages.workspace_bytes(batch))
+            self._memory.add(name, shape, dtype)
+        self._memory.reserve("decode", self._stages.workspace_bytes(batch))
 
     def _prepare(self, frame_hw: tuple[int, int]) -> None:
         """Room for frames of another size; the graph of the old ones goes first."""
         self._replay.forget()
         self._frame_hw = None
-        dtype = self._buffers[self._artifact.input_name].host.dtype
-        self._reserve("preprocess", self._stages.prepare(self._artifact.image, frame_hw, dtype))
-        while self._frames:
-            self._frames.pop().free()
-        for _ in range(self._artifact.batch):
-            self._frames.append(self._buffer((*frame_hw, 3), _BYTE))
+        dtype = self._memory[self._artifact.input_name].host.dtype
+        workspace = self._stages.prepare(self._artifact.image, frame_hw, dtype)
+        self._memory.reserve("preprocess", workspace)
+        for name in self._frames:
+            self._memory.drop(name)
+        for name in self._frames:
+            self._memory.add(name, (*frame_hw, 3), _BYTE)
         self._frame_hw = frame_hw
-
-    def _buffer(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceBuffer:
-        return DeviceBuffer(self._driver, shape, dtype, self._shared)
-
-    def _reserve(self, name: str, size: int) -> None:
-        """Device memory of at least that size under a name; 0 bytes are address 0."""
-        held, address = self._workspaces.get(name, (0, 0))
-        if size <= held:
-            return
-        if address:
-            del self._workspaces[name]
-            self._driver.free(address)
-        self._workspaces[name] = (size, self._driver.allocate(size))
 
     # -- what one frame is on the stream ------------------------------------------------------
 
     def _enqueue_images(self) -> None:
-        self._mark(0)
-        self._buffers[self._artifact.input_name].upload(self._stream)
-        self._mark(1)
+        self._timer.mark(0)
+        self._memory[self._artifact.input_name].upload(self._stream)
+        self._timer.mark(1)
         self._enqueue_engine()
-        self._mark(2)
+        self._timer.mark(2)
         for name in self._heads:
-            self._buffers[name].download(self._stream)
-        self._mark(3)
+            self._memory[name].download(self._stream)
+        self._timer.mark(3)
 
     def _enqueue_frames(self) -> None:
-        buffers, stream = self._buffers, self._stream
-        self._mark(0)
-        for frame in self._frames:
-            frame.upload(stream)
-        self._mark(1)
+        memory, stream = self._memory, self._stream
+        self._timer.mark(0)
+        for name in self._frames:
+            memory[name].upload(stream)
+        self._timer.mark(1)
         self._stages.preprocess(
-            [frame.device for frame in self._frames],
-            buffers[self._artifact.input_name].device,
-            self._workspace("preprocess"),
+            [memory[name].device for name in self._frames],
+            memory[self._artifact.input_name].device,
+            memory.workspace("preprocess"),
             stream,
         )
         self._enqueue_engine()
         if not self._decodes:
             self._stages.decode(
-                {name: buffers[name].device for name in self._heads},
+                {name: memory[name].device for name in self._heads},
                 self._half,
                 self._artifact.batch,
-                tuple(buffers[name].device for name in LANE_OUTPUTS),
-                self._workspace("decode"),
+                tuple(memory[name].device for name in LANE_OUTPUTS),
+                memory.workspace("decode"),
                 stream,
             )
-        self._mark(2)
+        self._timer.mark(2)
         # The heads come, too: whether they are finite is for the host to see.
         for name in (*LANE_OUTPUTS, *self._heads):
-            buffers[name].download(stream)
-        self._mark(3)
+            memory[name].download(stream)
+        self._timer.mark(3)
 
     def _enqueue_engine(self) -> None:
         if not self._engine.context.execute_async_v3(self._stream):
@@ -303,9 +280,6 @@ class TensorRtBackend:
                 f"{self._artifact.runtime} could not run {self._artifact.engine_path}; "
                 "see its log on stderr"
             )
-
-    def _workspace(self, name: str) -> int:
-        return self._workspaces.get(name, (0, 0))[1]
 
     def _check_open(self) -> None:
         if self._closed:
