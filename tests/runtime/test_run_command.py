@@ -74,6 +74,16 @@ def test_wrong_wishes_are_one_line(folder, drive, capsys, more, message):
     assert message in err and err.count("\n") == 1
 
 
+def test_without_a_display_a_window_is_refused_in_one_line(folder, drive, capsys, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if sys.platform != "linux":
+        pytest.skip("windows need no display server here")
+    assert main(run_words(folder, drive, "--window")) == 2
+    err = capsys.readouterr().err
+    assert "no display" in err and err.count("\n") == 1
+
+
 def test_sources_that_are_none_are_refused(tmp_path, drive):
     for text in ("", "front", "/dev/sda", "file:///etc/passwd", "csi:0 ! filesink", "-1"):
         with pytest.raises(TrtLaneError, match="no camera"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from trt_lane.runtime.result import FrameResult
 # A recording ends before the disk is full: other programs of the vehicle live on it, too.
 RESERVE_BYTES = 256 << 20
 _CHECK_EVERY = 25
+_PROBE_S = 20
 _KEYS_TO_END = frozenset({27, ord("q")})
 _WHITE, _RED, _BLACK = (255, 255, 255), (60, 60, 255), (0, 0, 0)
 
@@ -27,12 +30,9 @@ class Window:
 
     def __init__(self) -> None:
         self.wants_end = False
-        try:
-            cv2.namedWindow("trt_lane 0", cv2.WINDOW_NORMAL)
-        except cv2.error as error:
-            raise TrtLaneError(
-                f"no window can be opened here ({error.err or 'no display'}); use --record FILE"
-            ) from None
+        if not _a_window_opens():
+            raise TrtLaneError("no window can be opened here (no display); use --record FILE")
+        cv2.namedWindow("trt_lane 0", cv2.WINDOW_NORMAL)
 
     def publish(self, result: FrameResult, frame: np.ndarray | None) -> None:
         """Show the frame."""
@@ -43,6 +43,18 @@ class Window:
     def close(self) -> None:
         """Close the windows."""
         cv2.destroyAllWindows()
+
+
+def _a_window_opens() -> bool:
+    """Tried in a process of its own: without a display OpenCV's Qt aborts the one it is in."""
+    probe = "import cv2; cv2.namedWindow('trt_lane'); cv2.waitKey(1); cv2.destroyAllWindows()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", probe], capture_output=True, check=False, timeout=_PROBE_S
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 class Recorder:
