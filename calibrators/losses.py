@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calibrators.recipe import ChannelWeight, FocusMode, ReconstructionRecipe, SelectionMode
+from calibrators.lane_metric import class_divergence, has_classes, lane_metric, metric_error
+from calibrators.recipe import (
+    ChannelWeight,
+    ClassError,
+    FocusMode,
+    ReconstructionRecipe,
+    SelectionMode,
+)
 from calibrators.selective_focus import (
     Decoder,
     SensitivityCurve,
@@ -26,6 +33,9 @@ Outputs = Mapping[str, Tensor]
 SENSITIVITY_FRAMES = 16
 # Below this mean confidence there is no foreground to focus on.
 NO_FOREGROUND = 1e-4
+# Share of the plain squares beside an error that is measured in lanes: what no lane shows now may
+# show on another frame.
+SQUARES_SHARE = 0.02
 
 
 class UnitLoss:
@@ -79,8 +89,10 @@ class FocusLoss:
         self.focus = {h.name: self._usable_focus(h, floats) for h in heads}
         some = min(SENSITIVITY_FRAMES, len(next(iter(floats.values()))))
         few = {k: v[:some] for k, v in floats.items()}
-        self.power = {}
+        self.power, self.metric = {}, {}
         for head in heads:
+            if recipe.channels is ChannelWeight.LANES and head.channel_axis is not None:
+                self.metric[head.name] = lane_metric(head, decoder, few)
             if recipe.channels is ChannelWeight.SLOPE and head.channel_axis is not None:
                 self.power[head.name] = channel_slope(head, decoder, few) ** -2
             else:
@@ -121,8 +133,16 @@ class FocusLoss:
     def _error(self, head: Head, heads: Outputs, heads_q: Outputs) -> Tensor:
         mode = self.focus[head.name].value
         weight = semantic_guided_focus(head, heads, heads_q, mode, self.recipe.floor)
-        difference = heads_q[head.name] - heads[head.name]
-        return focused_error(difference, weight, self.power[head.name])
+        value, value_q = heads[head.name], heads_q[head.name]
+        squares = focused_error(value_q - value, weight, self.power[head.name])
+        if head.name in self.metric:
+            metric, axis = self.metric[head.name], head.channel_axis + 1
+            in_lanes = metric_error(value_q - value, weight, metric, axis)
+        elif self.recipe.classes is ClassError.DIVERGENCE and has_classes(head):
+            in_lanes = class_divergence(head.confidence, value, value_q, weight)
+        else:
+            return squares
+        return in_lanes + SQUARES_SHARE * squares
 
     def _usable_focus(self, head: Head, floats: Outputs) -> FocusMode:
         """The recipe's focus, or none where the confidence is nothing to go by."""

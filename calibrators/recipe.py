@@ -57,7 +57,15 @@ class ChannelWeight(str, Enum):
     """How the quantities of one head (offset, angle, …) are weighed against each other."""
 
     VARIANCE = "variance"  # by how much each varies over the calibration frames
-    SLOPE = "slope"  # by how far the lanes move, measured with the decoder
+    SLOPE = "slope"  # by how far each moves the lanes, measured with the decoder
+    LANES = "lanes"  # by how far they move the lanes together, measured with the decoder
+
+
+class ClassError(str, Enum):
+    """What counts as an error of logits of exclusive classes."""
+
+    SQUARES = "squares"  # of the logits
+    DIVERGENCE = "divergence"  # of the probabilities that the decoder reads
 
 
 class FocusMode(str, Enum):
@@ -106,6 +114,7 @@ class ReconstructionRecipe:
         warm_up: share of the steps without that term, and at temperature 1.
         temperature: the roundings' at the end; 1 leaves deciding to the regularisation (AdaRound).
         channels: how the quantities of one head are weighed against each other.
+        classes: what counts as an error of class logits.
         focus, floor: Semantic Guided Focus and the background weight of the confidence head.
         selection, top_k, refreshes, unselected: Sensitivity Aware Selection: heads that count (0:
             half of them), how often they are chosen anew, weight of the others.
@@ -127,6 +136,7 @@ class ReconstructionRecipe:
     warm_up: float = 0.2
     temperature: float = 1.0
     channels: ChannelWeight = ChannelWeight.VARIANCE
+    classes: ClassError = ClassError.SQUARES
     focus: FocusMode = FocusMode.OFF
     floor: float = 0.1
     selection: SelectionMode = SelectionMode.OFF
@@ -174,6 +184,7 @@ _KINDS = {
     "unit": UnitKind,
     "order": Order,
     "channels": ChannelWeight,
+    "classes": ClassError,
     "focus": FocusMode,
     "selection": SelectionMode,
 }
