@@ -1,0 +1,4 @@
+// Segmentation as TensorRT sees it.
+#include "common/shell.h"
+
+TRT_LANE_PLUGIN(segmentation)
