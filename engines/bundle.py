@@ -207,11 +207,15 @@ def _plugins(sources: Sources) -> dict[str, Path | bytes]:
                 last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise TrtLaneError(f"the YAML of {folder} is no description of plugins: {last}")
             found["plugins/generated/specs.h"] = (Path(generated) / "specs.h").read_bytes()
+        # CMake makes that header anew, by a generator that reads the YAML with these.
+        for name in _GENERATOR_NEEDS:
+            found[f"trt_lane/{name}"] = folder.parent / "trt_lane" / name
     if sources.plugin_library is not None:
         found[f"library/{PLUGINS_NAME}"] = sources.plugin_library
     return found
 
 
+_GENERATOR_NEEDS = ("__init__.py", "errors.py", "files.py", "plugin_fields.py")
 _PLUGIN_SUFFIXES = frozenset({".h", ".cu", ".cpp", ".yaml", ".txt", ".cmake", ".py"})
 
 

@@ -140,14 +140,15 @@ class LaneDetector:
 
     def _detect_on_device(self, part: Sequence[Fitted]) -> list[Detection]:
         """The backend does it all; its lanes are in the pixels of the model's frame."""
-        outputs, sound = self._check_open().lanes([one.frame for one in part])
-        frame_hw = self.artifact.image.frame_hw
-        none = LaneSet.from_lanes([], frame_hw)
-        lanes = [outputs.lanes(i, frame_hw) if ok else none for i, ok in enumerate(sound)]
-        return [
-            Detection(one.to_original(found), ok)
-            for one, found, ok in zip(part, lanes, sound, strict=True)
-        ]
+        outputs = self._check_open().lanes([one.frame for one in part])
+        found = []
+        for i, one in enumerate(part):
+            if outputs.sound(i):
+                lanes = one.to_original(outputs.lanes(i, self.artifact.image.frame_hw))
+                found.append(Detection(lanes, sound=True))
+            else:
+                found.append(Detection(LaneSet.from_lanes([], one.original_hw), sound=False))
+        return found
 
     def heads(self, frame: np.ndarray) -> dict[str, np.ndarray]:
         """The network's raw outputs by head, float32 without the batch axis, for comparisons."""

@@ -7,6 +7,7 @@ from recording import tensorrt
 
 from trt_lane.artifact import SIDECAR, EngineArtifact
 from trt_lane.backends.tensorrt import TensorRtBackend
+from trt_lane.plugin_library import UNSOUND
 from trt_lane.sealed_json import seal
 
 
@@ -74,6 +75,8 @@ class NumpyStages:
                     h.name: array(heads[h.name], (batch, *h.shape), kind)[i].astype(np.float32)
                     for h in self.artifact.heads
                 }
+                if not all(np.isfinite(head).all() for head in given.values()):
+                    count[i, 1] = UNSOUND
                 lanes = self.decoder(**given)
                 count[i, 0] = len(lanes)
                 points[i, : len(lanes)] = lanes.points

@@ -39,7 +39,7 @@ class DeviceStages(Protocol):
         self, heads: dict[str, int], half: bool, batch: int, outputs: tuple[int, int, int],
         workspace: int, stream: int,
     ) -> None:  # fmt: skip
-        """Points, scores and count at `outputs`, of heads at addresses of the device."""
+        """Points, scores and count (with UNSOUND) at `outputs`, of heads on the device."""
         ...
 
 

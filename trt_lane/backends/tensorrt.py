@@ -81,11 +81,11 @@ class TensorRtBackend:
         """Whether `lanes` works: pre-processing and decoder are on the device."""
         return self._stages is not None
 
-    def lanes(self, frames: Sequence[np.ndarray]) -> tuple[LaneOutputs, list[bool]]:
+    def lanes(self, frames: Sequence[np.ndarray]) -> LaneOutputs:
         """Lanes of up to `batch` BGR uint8 frames of one size, in the model's frame pixels.
 
         Returns:
-            Outputs of the whole batch, and for each frame whether its heads are finite.
+            Outputs of the whole batch, with whether each frame's heads were finite.
         """
         self._check_open()
         frame_hw = frames[0].shape[:2]
@@ -95,9 +95,7 @@ class TensorRtBackend:
             for name, frame in zip(self._frames, frames, strict=False):
                 np.copyto(self._memory[name].host, frame)
             self._replay.run(("frames", frame_hw), self._enqueue_frames)
-        heads = [self._memory[name].host for name in self._heads]
-        sound = [all(np.isfinite(h[i]).all() for h in heads) for i in range(len(frames))]
-        return LaneOutputs(*(self._memory[name].host.copy() for name in LANE_OUTPUTS)), sound
+        return LaneOutputs(*(self._memory[name].host.copy() for name in LANE_OUTPUTS))
 
     def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Heads by name, float32 without the batch axis, of a float32 (1, 3, h, w) image."""
@@ -269,8 +267,8 @@ class TensorRtBackend:
                 stream,
             )
         self._timer.mark(2)
-        # The heads come, too: whether they are finite is for the host to see.
-        for name in (*LANE_OUTPUTS, *self._heads):
+        # The heads stay on the device: the decoder says whether they are finite.
+        for name in LANE_OUTPUTS:
             memory[name].download(stream)
         self._timer.mark(3)
 

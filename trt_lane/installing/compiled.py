@@ -67,14 +67,12 @@ def compiled_decoders(
 def _compile(
     commands: list[list[str]], folder: Path, library: Path, decoder: str
 ) -> tuple[Path | None, str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     start = time.monotonic()
     try:
         for command in commands:
             done = subprocess.run(
                 command,
                 cwd=folder,
-                env=environment,
                 capture_output=True,
                 text=True,
                 errors="replace",
