@@ -7,11 +7,13 @@ as calls end, in any order, and (index, Failure) for those that cannot be done.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Protocol
 
 from trt_lane.errors import TrtLaneError
@@ -20,6 +22,9 @@ from trt_lane.errors import TrtLaneError
 BREAKS = 3
 RAY_RETRIES = 3
 LARGE_BYTES = 1 << 20
+REACH_S = 5.0
+ROOT = Path(__file__).resolve().parents[2]
+NOT_SENT = (".git", ".venv", "build", "docs", "tests", "dist")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,13 @@ class RayPool:
         if kind == "local" and (not number or number.isdecimal()):
             options |= {"num_cpus": int(number or os.cpu_count() or 1), "include_dashboard": False}
         else:
-            options["address"] = address
+            _check_reachable(address)
+            # Workers elsewhere have the packages of pyproject.toml, but not this code.
+            excluded = [f"/{name}" for name in NOT_SENT]
+            options |= {
+                "address": address,
+                "runtime_env": {"working_dir": str(ROOT), "excludes": excluded},
+            }
         try:
             ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -155,6 +166,20 @@ class RayPool:
         except self._ray.exceptions.RayError as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrtLaneError(f"lost on the cluster {RAY_RETRIES + 1} times: {first}") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse at once an address where nothing answers: Ray itself goes on trying for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        return  # "auto" and other words that Ray finds the place for
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise TrtLaneError(
+            f"no Ray cluster at {address}: {error.strerror or error}; expected auto, "
+            "ray://HOST:PORT or local:N"
+        ) from None
 
 
 def _value(result: Callable[[], Any]) -> Any:

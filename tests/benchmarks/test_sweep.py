@@ -74,6 +74,12 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         RayPool("auto")
 
 
+@needs_ray
+def test_an_address_without_a_cluster_is_told_at_once():
+    with pytest.raises(TrtLaneError, match="no Ray cluster at 127.0.0.1:9: Connection refused"):
+        RayPool("127.0.0.1:9")
+
+
 @pytest.fixture(scope="module")
 def cells():
     model = parse_model(f"ufld@{DATA}@synthetic:calibration:2:410x148")
