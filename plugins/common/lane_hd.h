@@ -38,6 +38,8 @@ LANE_HD bool finite(double value) {
     return (bits & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
 
+LANE_HD bool finite(Half value) { return (value.bits & 0x7c00u) != 0x7c00u; }
+
 LANE_HD float nan_float() { return float_from_bits(0x7fc00000u); }
 
 LANE_HD float to_float(float value) { return value; }
