@@ -112,7 +112,9 @@ class RayPool:
         kind, _, number = address.partition(":")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if kind == "local" and (not number or number.isdecimal()):
-            options |= {"num_cpus": int(number or os.cpu_count() or 1), "include_dashboard": False}
+            cores = int(number or os.cpu_count() or 1)
+            # "local" by name: without it Ray takes a cluster that it finds on this machine.
+            options |= {"address": "local", "num_cpus": cores, "include_dashboard": False}
         else:
             _check_reachable(address)
             # Workers elsewhere have the packages of pyproject.toml, but not this code.
