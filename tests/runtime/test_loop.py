@@ -181,14 +181,15 @@ def test_an_engine_that_does_not_open_at_the_start_is_the_users_to_mend(folder):
         make_run(folder, [scripted([frame()])], [], backends=none)
 
 
-def test_an_output_that_fails_is_left_out_and_the_run_goes_on(folder):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("NaN")])
+def test_an_output_that_fails_is_left_out_and_the_run_goes_on(folder, error):
     class Full(Collector):
         name = "full disk"
 
         def publish(self, result, frame):
             super().publish(result, frame)
             if len(self.results) == 3:
-                raise OSError(28, "No space left on device")
+                raise error
 
     full, out, log = Full(), Collector(), []
     spec = scripted([frame()] * 10, live=False)

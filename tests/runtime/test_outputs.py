@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -269,6 +270,39 @@ def test_lanes_that_are_not_valid_are_never_drawn():
         assert not annotated(result(0, fault=fault), frame)[150:].any()
     stale = result(age_ms=10_000).at()
     assert not annotated(stale, frame)[150:].any()
+
+
+def test_a_ros_2_node_publishes_the_json_and_goes_when_it_is_closed(monkeypatch):
+    """Against the calls of rclpy that it makes, in their order: there is no ROS 2 here."""
+    calls = []
+
+    def noted(name, result=None):
+        return lambda *given, **named: calls.append((name, given, named)) or result
+
+    publisher = SimpleNamespace(publish=lambda message: calls.append(("publish", message.data)))
+    node = SimpleNamespace(
+        create_publisher=noted("create_publisher", publisher), destroy_node=noted("destroy_node")
+    )
+    modules = {
+        "rclpy": SimpleNamespace(
+            init=noted("init"), create_node=noted("create_node", node), shutdown=noted("shutdown")
+        ),
+        "rclpy.qos": SimpleNamespace(
+            QoSProfile=noted("profile"), ReliabilityPolicy=SimpleNamespace(BEST_EFFORT="best")
+        ),
+        "rclpy.signals": SimpleNamespace(SignalHandlerOptions=SimpleNamespace(NO="no")),
+        "std_msgs.msg": SimpleNamespace(String=SimpleNamespace),
+    }
+    monkeypatch.setattr("trt_lane.runtime.outputs.ros2.import_module", modules.__getitem__)
+    out = Ros2("/lanes")
+    out.publish(result(), None)
+    out.close()
+    out.close()
+    assert [c[0] for c in calls] == [
+        "init", "create_node", "profile", "create_publisher", "publish", "destroy_node", "shutdown",
+    ]  # fmt: skip
+    assert calls[0][2] == {"signal_handler_options": "no"} and calls[3][1][1] == "/lanes"
+    assert len(json.loads(calls[4][1])["lanes"]) == 2
 
 
 def test_without_ros_2_the_way_to_it_is_said():

@@ -189,9 +189,9 @@ class Run:
                 output.publish(result, frame)
             except BrokenPipeError:  # the reader of stdout has gone, which ends a program
                 raise
-            except (OSError, TrtLaneError) as error:
+            except Exception as error:  # whatever it is, the others still want their lanes
                 self.health.output_errors += 1
-                self._log(f"{output.name}: {error}; it gets nothing more")
+                self._log(f"{output.name}: {error or type(error).__name__}; it gets nothing more")
                 self._outputs.remove(output)
                 output.close()
             else:

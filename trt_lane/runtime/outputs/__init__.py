@@ -24,7 +24,7 @@ class Output(Protocol):
         """Take one result, with its frame where there is one.
 
         Raises:
-            OSError, TrtLaneError: it cannot go on; the run goes on without it.
+            Exception: it cannot go on; the run goes on without it. BrokenPipeError ends the run.
         """
         ...
 
