@@ -132,7 +132,9 @@ def _append(model: onnx.ModelProto, plugin: PluginDescription, values: dict[str,
             f"outputs: {', '.join(heads)}"
         )
     inputs = _of_one_type(model, {name: heads[name].elem_type for name in plugin.heads})
-    attributes = {name: _attribute(plugin, name, value) for name, value in values.items()}
+    # ONNX gives an empty list no type; a field that may be empty is empty where none is given.
+    given = {name: value for name, value in values.items() if value not in ((), [])}
+    attributes = {name: _attribute(plugin, name, value) for name, value in given.items()}
     node = helper.make_node(
         plugin.name,
         inputs,
