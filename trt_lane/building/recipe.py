@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -45,8 +46,10 @@ class BuildRecipe:
     machine: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.target, str) or not isinstance(self.machine, str):
-            raise ValueError(f"target is {self.target!r}, machine {self.machine!r}; expected texts")
+        # Names become parts of file names, and a recipe may come out of somebody's bundle.
+        for name in (self.target, self.machine or "any"):
+            if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+                raise ValueError(f"{name!r} is no name of a target or a machine")
         object.__setattr__(self, "builder", BuilderKind(self.builder))
         capabilities = tuple(self.compute_capabilities)
         if any(type(c) is not int or not 50 <= c <= 999 for c in capabilities):
