@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trt_lane.artifact import EngineArtifact
-from trt_lane.backends import Backend, open_backend
+from trt_lane.backends import Backend, FrameNotTakenError, open_backend
 from trt_lane.compiled_preprocess import InputMaker
 from trt_lane.errors import TrtLaneError
 from trt_lane.fit import Fit, Fitted, fit_frame
@@ -140,7 +140,10 @@ class LaneDetector:
 
     def _detect_on_device(self, part: Sequence[Fitted]) -> list[Detection]:
         """The backend does it all; its lanes are in the pixels of the model's frame."""
-        outputs = self._check_open().lanes([one.frame for one in part])
+        try:
+            outputs = self._check_open().lanes([one.frame for one in part])
+        except FrameNotTakenError:
+            return self._detect_here(part)
         found = []
         for i, one in enumerate(part):
             if outputs.sound(i):

@@ -160,6 +160,23 @@ def test_a_frame_of_another_size_is_captured_anew_and_back(artifact, cpu, record
     assert recording.log.count("cuGraphInstantiateWithFlags") == 3
 
 
+def test_a_size_that_the_kernels_do_not_take_is_done_on_the_host(artifact, cpu, recording):
+    class Small(NumpyStages):
+        def prepare(self, spec, frame_hw, dtype):
+            if frame_hw[0] > 100:
+                raise TrtLaneError("frame_hw is too large")
+            return super().prepare(spec, frame_hw, dtype)
+
+    with (
+        LaneDetector.load(cpu.folder, threads=1) as expected,
+        LaneDetector(artifact, opened(artifact, recording, Small(recording, artifact))) as detector,
+    ):
+        for height, width in ((59, 164), (118, 328), (118, 328), (59, 164)):
+            picture = frame(height, width)
+            lanes, other = detector.detect(picture), expected.detect(picture)
+            np.testing.assert_array_equal(lanes.points, other.points)
+
+
 def test_heads_that_are_not_finite_are_seen(artifact, recording):
     class Broken(NumpyStages):
         def decode(self, heads, *rest):

@@ -7,6 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from trt_lane.artifact import EngineArtifact
+from trt_lane.errors import TrtLaneError
+
+
+class FrameNotTakenError(TrtLaneError):
+    """The device's pre-processing does not take frames of that size; the host's does."""
 
 
 class Backend(Protocol):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from trt_lane.artifact import EngineArtifact
+from trt_lane.backends import FrameNotTakenError
 from trt_lane.backends.cuda_driver import CudaDriver, DeviceError
 from trt_lane.backends.device_graph import Replay
 from trt_lane.backends.device_memory import DeviceMemory
@@ -86,6 +87,9 @@ class TensorRtBackend:
 
         Returns:
             Outputs of the whole batch, with whether each frame's heads were finite.
+
+        Raises:
+            FrameNotTakenError: the size is beyond what the kernels take.
         """
         self._check_open()
         frame_hw = frames[0].shape[:2]
@@ -224,7 +228,10 @@ class TensorRtBackend:
         self._replay.forget()
         self._frame_hw = None
         dtype = self._memory[self._artifact.input_name].host.dtype
-        workspace = self._stages.prepare(self._artifact.image, frame_hw, dtype)
+        try:
+            workspace = self._stages.prepare(self._artifact.image, frame_hw, dtype)
+        except TrtLaneError as error:
+            raise FrameNotTakenError(str(error)) from None
         self._memory.reserve("preprocess", workspace)
         for name in self._frames:
             self._memory.drop(name)
