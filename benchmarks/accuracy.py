@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bootstrap import accuracy_of_frames, f1, f1_of_frames
+from benchmarks.cell_specs import short_spec
 from trt_lane.datasets.base import Dataset, Label
 from trt_lane.detector import LaneDetector
 from trt_lane.lanes import LaneSet
@@ -154,7 +155,7 @@ def judge(
         for name, found in lanes.items()
     }
     accuracy = Accuracy(
-        dataset.spec,
+        short_spec(dataset.spec),
         dataset.digest(),
         dataset.metric.value if dataset.metric else None,
         tuple(label.name for label in labels),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from benchmarks.accuracy import judge
 from benchmarks.bench_report import BenchmarkReport
+from benchmarks.cell_specs import short_spec
 from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
 from benchmarks.latency import Latency
 from benchmarks.layer_times import layer_times, with_times
@@ -135,7 +137,12 @@ def _report(
         datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         dict(artifact.digests),
         sizes,
-        {**plan.conditions.to_dict(), "data": dataset.spec, "latency_frames": len(frames)},
+        {
+            **plan.conditions.to_dict(),
+            "data": short_spec(dataset.spec),
+            "latency_frames": len(frames),
+            "frames_sha256": _digest(frames),
+        },
         environment,
         latency,
         tuple(scenarios),
@@ -143,6 +150,14 @@ def _report(
         tuple(_layers(artifact, frames[0], plan.conditions.threads)),
         tuple(pictures),
     )
+
+
+def _digest(frames: Sequence[np.ndarray]) -> str:
+    sha = hashlib.sha256()
+    for frame in frames:
+        sha.update(str(frame.shape).encode())
+        sha.update(np.ascontiguousarray(frame))
+    return sha.hexdigest()
 
 
 def _layers(artifact: EngineArtifact, frame: np.ndarray, threads: int) -> list[dict]:
@@ -207,6 +222,11 @@ class FloatGraph:
         """Heads without the batch axis."""
         found = self._runner(image)
         return {name: np.asarray(found[name][0], np.float32) for name in self._heads}
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Heads of a batch, image by image: the float graph takes one."""
+        found = [self.infer(image[None]) for image in images]
+        return {name: np.stack([heads[name] for heads in found]) for name in self._heads}
 
     def close(self) -> None:
         """Nothing is held."""

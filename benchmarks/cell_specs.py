@@ -123,3 +123,11 @@ def parse_seeds(text: str) -> list[int]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise TrtLaneError(f"seeds are {text!r}; expected different numbers from 0, as in '0 1 2'")
     return seeds
+
+
+def short_spec(spec: str) -> str:
+    """A data set's kind and folder name: no place of one's own disk belongs in a table."""
+    kind, colon, argument = spec.partition(":")
+    if kind == "synthetic":
+        return spec
+    return f"{kind}:{Path(argument).name}" if colon else Path(spec).name

@@ -88,9 +88,9 @@ def _other_machine(base: BenchmarkReport, new: BenchmarkReport) -> list[str]:
         found += [f"{name} was throttled: {why}" for why in report.environment.throttled()]
     if base.latency.stages != new.latency.stages:
         found.append(f"stages are {base.latency.stages} against {new.latency.stages}")
-    ours, theirs = base.conditions.get("data"), new.conditions.get("data")
-    if ours != theirs:
-        found.append(f"frames are of {ours} against {theirs}")
+    if base.conditions.get("frames_sha256") != new.conditions.get("frames_sha256"):
+        ours, theirs = base.conditions.get("data"), new.conditions.get("data")
+        found.append(f"other frames were timed: of {ours} against {theirs}")
     return found
 
 

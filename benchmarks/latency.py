@@ -106,7 +106,9 @@ class Latency:
             "rounds": sum(len(start.canary_ms) for start in self.starts),
             "stages": stages,
             "jitter_ms": jitter_ms(self),
-            "spread_of_starts": spread(self.per_start("total", 50)),
+            "spread_of_starts": spread(self.per_start("total", 50))
+            if len(self.starts) > 1
+            else None,
             "deadline_misses": {str(hz): float(np.mean(total > 1e3 / hz)) for hz in CAMERA_HZ},
             "timer_ms": self.timer_ms,
         }

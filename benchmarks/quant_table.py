@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell_specs import ModelSpec, RecipeSpec
+from benchmarks.cell_specs import ModelSpec, RecipeSpec, short_spec
 from benchmarks.cells import Cell, Conditions, finished, run
 from benchmarks.machine import machine
 from benchmarks.peers import Peer
@@ -85,8 +85,8 @@ def report(
             name: {
                 "weights": spec.weights.name,
                 "weights_sha256": spec.weights_digest,
-                "data": _short(spec.data),
-                "calibration_data": _short(spec.calibration_data),
+                "data": short_spec(spec.data),
+                "calibration_data": short_spec(spec.calibration_data),
             }
             for name, spec in subjects.items()
         },
@@ -137,11 +137,3 @@ def _outcome(cell: Cell, result: dict[str, Any]) -> str:
         return f"failed: {result['failed']}"
     figures = row([result])
     return f"{figures['metric']} {figures['value']:.4f} (float {figures['float']:.4f})"
-
-
-def _short(spec: str) -> str:
-    """A data set's kind and folder name: no place of one's own disk belongs in a table."""
-    kind, colon, argument = spec.partition(":")
-    if kind == "synthetic":
-        return spec
-    return f"{kind}:{Path(argument).name}" if colon else Path(spec).name

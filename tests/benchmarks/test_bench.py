@@ -8,6 +8,7 @@ import pytest
 from tiny_artifact import make_artifact, row_anchor_pair
 
 from benchmarks.__main__ import main
+from benchmarks.bench import FloatGraph
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.measure import Conditions, Subject, measure
 from benchmarks.scenarios import camera, cameras, offline
@@ -64,6 +65,29 @@ def test_report_has_the_accuracy_of_engine_and_float(found):
     assert set(found.accuracy.forms) == {"engine", "float"}
     assert found.accuracy.figures()["agreement F1"]["float"] == 1.0
     assert len(found.pictures) == 3
+
+
+def test_the_float_graph_takes_a_batch_image_by_image(artifact, float_onnx):
+    graph = FloatGraph(float_onnx, artifact, 1)
+    shape = (2, 3, *artifact.image.input_hw)
+    images = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+    both = graph.run(images)["logits"]
+    np.testing.assert_array_equal(both[1], graph.infer(images[1:])["logits"])
+
+
+def test_no_place_of_ones_own_disk_is_in_a_report(tmp_path, artifact, capsys):
+    import cv2
+
+    folder = tmp_path / "secret" / "photos"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "0.png"), FRAME)
+    words = ["--data", f"images:{folder}", "--threads", "1", "--starts", "1", "--most-starts", "1"]
+    few = ["--seconds", "0.1", "--scenario-seconds", "0", "--frames", "1"]
+    assert main(["run", str(artifact.folder), *words, *few, "--out", str(tmp_path / "out")]) == 0
+    for name in ("report.json", "report.html"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "secret" not in text and "images:photos" in text
+    capsys.readouterr()
 
 
 def test_report_has_every_scenario(found):

@@ -146,6 +146,18 @@ def test_another_device_is_not_compared_and_named():
     assert outcome.not_comparable == ("cpu is Model T against Model A",)
 
 
+def test_the_same_frames_from_another_folder_are_compared_and_others_are_not():
+    from dataclasses import replace
+
+    report = made_report(made_latency(0))
+    here = replace(report, conditions={"data": "images:a", "frames_sha256": "1"})
+    there = replace(report, conditions={"data": "images:b", "frames_sha256": "1"})
+    other = replace(report, conditions={"data": "images:b", "frames_sha256": "2"})
+    assert compare(here, there).not_comparable == ()
+    (reason,) = compare(here, other).not_comparable
+    assert reason == "other frames were timed: of images:a against images:b"
+
+
 def test_a_throttled_run_is_not_compared():
     from dataclasses import replace
 
