@@ -119,19 +119,22 @@ def _head_sizes(plugin: PluginDescription, shapes: dict[str, tuple[int, ...]]) -
     for field in plugin.fields.values():
         head, *axes = field.sizes_of.split() or [""]
         if head:
-            sizes[field.name] = tuple(shapes[head][int(axis)] for axis in axes)
+            shape = shapes.get(head)  # None: an optional head
+            found = tuple(shape[int(axis)] if shape else 0 for axis in axes)
+            sizes[field.name] = found if field.count[1] > 1 else found[0]
     return sizes
 
 
 def _append(model: onnx.ModelProto, plugin: PluginDescription, values: dict[str, Any]) -> None:
     heads = {output.name: output.type.tensor_type for output in model.graph.output}
-    missing = [name for name in plugin.heads if name not in heads]
+    names = plugin.present(heads)
+    missing = [name for name in names if name not in heads]
     if missing:
         raise TrtLaneError(
             f"the ONNX has no output {missing[0]!r}, which the plugin {plugin.name} reads; "
             f"outputs: {', '.join(heads)}"
         )
-    inputs = _of_one_type(model, {name: heads[name].elem_type for name in plugin.heads})
+    inputs = _of_one_type(model, {name: heads[name].elem_type for name in names})
     # ONNX gives an empty list no type; a field that may be empty is empty where none is given.
     given = {name: value for name, value in values.items() if value not in ((), [])}
     attributes = {name: _attribute(plugin, name, value) for name, value in given.items()}
@@ -147,7 +150,7 @@ def _append(model: onnx.ModelProto, plugin: PluginDescription, values: dict[str,
     )
     model.graph.node.append(node)
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    batch = heads[next(iter(plugin.heads))].shape.dim[0].dim_value
+    batch = heads[names[0]].shape.dim[0].dim_value
     kinds = (TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.INT32)
     shapes = ([batch, "slots", "points", 2], [batch, "slots"], [batch, 2])
     model.graph.output.extend(

@@ -105,3 +105,10 @@ def test_our_files_say_the_same_to_a_yaml_library():
     for path in paths:
         text = path.read_text(encoding="utf-8")
         assert numbers(read_mapping(text)) == texts(yaml.safe_load(text)), path
+
+
+def test_optional_heads_are_inputs_only_where_they_are_there():
+    plugin = read_plugins(names=["keypoint_grouping"])[0]
+    *needed, optional = plugin.heads
+    assert plugin.present([*needed, optional, "another"]) == [*needed, optional]
+    assert plugin.present([]) == needed

@@ -37,7 +37,8 @@ class PluginField:
         default: values as text where none are given, None when the field is required.
         choices: that a text is one of.
         sizes_of: "head axis ...": a head's sizes (no batch axis) that the field holds. Whoever
-            knows the heads' shapes fills it in; numpy takes them from the heads themselves.
+            knows the heads' shapes fills it in; numpy takes them from the heads themselves. 0 for
+            an optional head that is not there.
         help: one line.
     """
 
@@ -92,7 +93,8 @@ class PluginDescription:
         kind: decoder, or preprocess.
         version: of the TensorRT plugin.
         help: one line.
-        heads: what each input is, by the head's name, in the plugin's order.
+        heads: what each input is, by the head's name, in the plugin's order; one that may be
+            missing begins with "optional" and comes last.
         fields: by name.
     """
 
@@ -103,6 +105,12 @@ class PluginDescription:
     heads: dict[str, str]
     fields: dict[str, PluginField]
     kind: str = "decoder"
+
+    def present(self, heads: Collection[str]) -> list[str]:
+        """The plugin's inputs when these heads are there: all but optional ones that are not."""
+        return [
+            name for name, what in self.heads.items() if name in heads or what[:8] != "optional"
+        ]
 
     def describe(self) -> str:
         """For people: the inputs, then one line per field."""

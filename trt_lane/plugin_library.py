@@ -114,7 +114,8 @@ class PluginLibrary:
         for field in self._text(self.c.trt_lane_fields(name.encode())).split():
             sizes = self.c.trt_lane_sizes_of(name.encode(), field.encode()).decode().split()
             if sizes and field not in values and head_shapes is not None:
-                values[field] = [head_shapes[sizes[0]][int(axis)] for axis in sizes[1:]]
+                shape = head_shapes.get(sizes[0])  # None: an optional head
+                values[field] = [shape[int(axis)] if shape else 0 for axis in sizes[1:]]
         handle = self.c.trt_lane_make(name.encode(), *field_array(values))
         if not handle:
             raise TrtLaneError(self.error())
