@@ -168,8 +168,10 @@ class DynamicMask:
         # The official range takes in one more row on either side, and every row between.
         rows = np.arange(max(rows[0] - 1, 0), min(rows[-1] + 1, len(mask) - 1) + 1)[::-1]
         rows = rows[np.isfinite(mask[rows]).all(axis=1)]
-        expected = _softmax(mask[rows]) @ np.arange(mask.shape[1], dtype=np.float32)
-        columns = expected.astype(int).clip(0, mask.shape[1] - 1)
+        # Cut down to a column below: a sum in float32 would depend on the order of its terms, which
+        # is that of this machine's BLAS.
+        expected = _softmax(mask[rows]).astype(np.float64) @ np.arange(mask.shape[1])
+        columns = expected.astype(np.float32).astype(int).clip(0, mask.shape[1] - 1)
         x = columns + offset[rows, columns]
         points = np.stack([x, rows.astype(np.float32)], axis=1)
         stride = self.input_hw[0] / self.mask_hw[0]

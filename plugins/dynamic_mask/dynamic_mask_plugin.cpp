@@ -1,0 +1,4 @@
+// Dynamic masks as TensorRT sees them.
+#include "common/shell.h"
+
+TRT_LANE_PLUGIN(dynamic_mask)
