@@ -170,7 +170,16 @@ def _accuracy(base: Accuracy | None, new: Accuracy | None, gates: Sequence[str])
             why += f"; the interval reaches {abs(high):.2f} {unit}, more frames narrow it"
         verdicts.append(
             Verdict(
-                figure, before, after, factor * (after - before), low, high, unit, word, gate, why
+                figure,
+                before,
+                after,
+                factor * (after - before) + 0.0,
+                low,
+                high,
+                unit,
+                word,
+                gate,
+                why,
             )
         )
     return verdicts
@@ -189,7 +198,7 @@ def _paired(
 ) -> tuple[float, float]:
     """Interval of the change over drawn frames, the same ones for both; positive is worse."""
     drawn = drawn_frames(len(base), DRAWS)
-    changes = factor * (statistic(new[drawn]) - statistic(base[drawn]))
+    changes = factor * (statistic(new[drawn]) - statistic(base[drawn])) + 0.0  # no minus zero
     low, high = interval(changes)
     return min(low, high), max(low, high)
 

@@ -106,7 +106,7 @@ def test_half_a_point_of_f1_is_found_wherever_it_is_lost(seed):
 def test_the_same_counts_are_the_same_with_no_doubt_left():
     report = made_report(made_latency(0), made_culane())
     (verdict,) = [v for v in compare(report, report).verdicts if v.figure == "F1"]
-    assert (verdict.change, verdict.low, verdict.high) == (0, 0, 0)
+    assert [str(v) for v in (verdict.change, verdict.low, verdict.high)] == ["0.0"] * 3
     assert verdict.word is Word.SAME
 
 

@@ -86,16 +86,19 @@ def test_two_sources_of_a_state_are_joined_and_the_first_one_holds():
     assert (both.when, both.power_w, both.load_average) == ("during", 5.0, 0.5)
 
 
-def test_the_machine_here_is_read_and_our_own_work_is_told_from_others():
+def test_the_machine_here_is_read_and_our_own_work_is_told_from_others(monkeypatch):
+    monkeypatch.setattr("benchmarks.environment.WATCH_S", 0.02)
     with EnvironmentReader(1, "onnxruntime 1") as reader:
         own = cpu_seconds()
         with reader.watching():
-            until = time.monotonic() + 1.3
+            until = time.monotonic() + 0.5
             while time.monotonic() < until:
                 sum(range(1000))
         found = reader.environment(cpu_seconds() - own)
     assert found.facts["cpu"] and found.facts["threads"] == 1
-    assert [s.when for s in found.states] == ["before", "during", "after"]
+    when = [s.when for s in found.states]
+    assert (when[0], when[-1]) == ("before", "after")
+    assert set(when[1:-1]) == {"during"}
     assert found.own_cores > 0
     assert found.other_cores >= 0
     assert found.versions["numpy"]
