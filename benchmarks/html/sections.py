@@ -100,7 +100,7 @@ def peers(report: BenchmarkReport) -> str:
         ]
         for peer in report.peers
     ]
-    head = ["frame to lanes", "p50 ms", "p99 ms", "our speed-up", "F1", ""]
+    head = ["frame to lanes", "p50 ms", "p99 ms", "our speed-up", "F1 or accuracy", ""]
     return section("What else could run it", table(head, rows, words=(5,)))
 
 
