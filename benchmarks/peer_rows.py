@@ -50,7 +50,8 @@ def peer_rows(run: PeerRun, metric: Metric | None, labels: Sequence[Label]) -> l
 def peer_text(rows: Sequence[dict[str, Any]]) -> str:
     """The rows for a terminal."""
     width = max(len(row["name"]) for row in rows)
-    lines = [f"{'frame to lanes':{width}}{'p50 ms':>9}{'network':>9}   our speed-up (95 %)    F1 or accuracy"]
+    head = f"{'frame to lanes':{width}}{'p50 ms':>9}{'network':>9}"
+    lines = [f"{head}   our speed-up (95 %)    F1 or accuracy"]
     for row in rows:
         if "missing" in row:
             lines.append(f"{row['name']:{width}}   {row['missing']}")
