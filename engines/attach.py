@@ -48,7 +48,7 @@ def attach(model: onnx.ModelProto, **more: Any) -> onnx.ModelProto:
     numbers = {**decoder_to_dict(decoder_from_dict(card.decoder)), **more}
     numbers.pop("name")
     shapes = {head.name: head.shape for head in card.heads}
-    values = plugin.checked({**_head_sizes(plugin, shapes), **numbers})
+    values = plugin.checked({**plugin.head_sizes(shapes), **numbers})
     attached = onnx.ModelProto()
     attached.CopyFrom(model)
     _append(attached, plugin, values)
@@ -111,18 +111,6 @@ def _plugin_of(decoder: str) -> PluginDescription:
         known = ", ".join(p.name for p in read_plugins() if p.kind == "decoder")
         raise TrtLaneError(f"no plugin for the decoder {decoder!r} in {FOLDER}; plugins: {known}")
     return read_plugins(names=[decoder])[0]
-
-
-def _head_sizes(plugin: PluginDescription, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The fields that hold sizes of heads."""
-    sizes = {}
-    for field in plugin.fields.values():
-        head, *axes = field.sizes_of.split() or [""]
-        if head:
-            shape = shapes.get(head)  # None: an optional head
-            found = tuple(shape[int(axis)] if shape else 0 for axis in axes)
-            sizes[field.name] = found if field.count[1] > 1 else found[0]
-    return sizes
 
 
 def _append(model: onnx.ModelProto, plugin: PluginDescription, values: dict[str, Any]) -> None:

@@ -112,3 +112,11 @@ def test_optional_heads_are_inputs_only_where_they_are_there():
     *needed, optional = plugin.heads
     assert plugin.present([*needed, optional, "another"]) == [*needed, optional]
     assert plugin.present([]) == needed
+
+
+def test_fields_that_hold_sizes_of_heads_are_found_from_their_shapes():
+    plugin = read_plugins(names=["keypoint_grouping"])[0]
+    assert plugin.head_sizes({"cpts_hm_logits": (1, 4, 9)}) == {"cpts_maps": 1}
+    assert plugin.head_sizes({"kpts_hm_logits": (1, 4, 9)}) == {"cpts_maps": 0}
+    of_map = read_plugins(names=["segmentation"])[0].head_sizes({"out": (5, 36, 100)})
+    assert of_map == {"map_hw": (36, 100)}

@@ -112,6 +112,17 @@ class PluginDescription:
             name for name, what in self.heads.items() if name in heads or what[:8] != "optional"
         ]
 
+    def head_sizes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+        """The fields that hold sizes of heads, from the heads' shapes without the batch axis."""
+        sizes: dict[str, Any] = {}
+        for field in self.fields.values():
+            head, *axes = field.sizes_of.split() or [""]
+            if head:
+                shape = shapes.get(head)  # None: an optional head
+                found = tuple(shape[int(axis)] if shape else 0 for axis in axes)
+                sizes[field.name] = found if field.count[1] > 1 else found[0]
+        return sizes
+
     def describe(self) -> str:
         """For people: the inputs, then one line per field."""
         heads = [f"  reads {name}: {what}" for name, what in self.heads.items()]

@@ -17,6 +17,7 @@ from test_preprocess import bytes_of, frame_of
 
 from trt_lane.decoders import decoder_to_dict
 from trt_lane.image import ImageSpec
+from trt_lane.plugin_fields import read_plugin
 from trt_lane.plugin_library import LaneOutputs
 
 each_decoder = pytest.mark.parametrize("name", decoder_names())
@@ -113,15 +114,8 @@ def test_refused_fields_are_told_with_what_was_expected(driver, tmp_path, name):
 
 def with_sizes(case: Case) -> Case:
     """The case with the sizes of its heads among its fields, as `engines attach` writes them."""
-    from trt_lane.plugin_fields import read_plugin
-
     found = read_plugin(PLUGINS / case.plugin / f"{case.plugin}.yaml")
-    sizes = {
-        field.name: tuple(case.head_shapes()[head][int(axis)] for axis in axes)
-        for field in found.fields.values()
-        if field.sizes_of
-        for head, *axes in [field.sizes_of.split()]
-    }
+    sizes = found.head_sizes(case.head_shapes())
     return Case(**{**case.__dict__, "more": {**sizes, **case.more}})
 
 
