@@ -52,9 +52,6 @@ struct ClusterShared {
     int of_warp[kWarps];
     std::int16_t x[KeypointGroupingParams::kMaxRoots], y[KeypointGroupingParams::kMaxRoots];
     std::int16_t label[KeypointGroupingParams::kMaxRoots];
-    std::int32_t sum_x[KeypointGroupingParams::kMaxRoots];
-    std::int32_t sum_y[KeypointGroupingParams::kMaxRoots];
-    std::int32_t size[KeypointGroupingParams::kMaxRoots];
 };
 
 // One block per frame: roots in the order of columns, then one warp that gives each its cluster.
@@ -95,21 +92,26 @@ __global__ void __launch_bounds__(kThreads)
         for (int step = 16; step > 0; step >>= 1) {
             label = min(label, __shfl_xor_sync(kAll, label, step));
         }
-        if (thread == 0) {
-            bool const is_new = label == clusters;
-            shared.label[i] = static_cast<std::int16_t>(label);
-            shared.sum_x[label] = root.x + (is_new ? 0 : shared.sum_x[label]);
-            shared.sum_y[label] = root.y + (is_new ? 0 : shared.sum_y[label]);
-            shared.size[label] = 1 + (is_new ? 0 : shared.size[label]);
-        }
+        if (thread == 0) shared.label[i] = static_cast<std::int16_t>(label);
         clusters += label == clusters;
         __syncwarp();
     }
-    std::int64_t const first = static_cast<std::int64_t>(frame) * p.roots;
+    KeypointCell* centres = work.centres + static_cast<std::int64_t>(frame) * p.roots;
+    std::int32_t* sizes = work.sizes + static_cast<std::int64_t>(frame) * p.roots;
     for (int c = thread; c < clusters; c += 32) {
-        work.centres[first + c] = {shared.sum_x[c] / shared.size[c],
-                                   shared.sum_y[c] / shared.size[c]};
-        work.sizes[first + c] = 0;
+        centres[c] = {0, 0};
+        sizes[c] = 0;
+    }
+    __syncwarp();
+    for (int i = thread; i < roots; i += 32) {
+        atomicAdd(&centres[shared.label[i]].x, shared.x[i]);
+        atomicAdd(&centres[shared.label[i]].y, shared.y[i]);
+        atomicAdd(&sizes[shared.label[i]], 1);
+    }
+    __syncwarp();
+    for (int c = thread; c < clusters; c += 32) {
+        centres[c] = {centres[c].x / sizes[c], centres[c].y / sizes[c]};
+        sizes[c] = 0;  // of key points from here on
     }
     if (thread == 0) {
         work.counts[2 * frame] = clusters;

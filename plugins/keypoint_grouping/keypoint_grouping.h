@@ -10,7 +10,7 @@
 namespace trt_lane {
 
 struct KeypointGroupingParams {
-    static constexpr int kMaxRoots = 2048;  // the YAML says so too
+    static constexpr int kMaxRoots = 4096;  // the YAML says so too
 
     int heat_h, heat_w, crop_top, min_points, slots, points, roots;
     bool centre_map, whole_pixels;
