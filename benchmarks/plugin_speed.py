@@ -1,4 +1,6 @@
-"""Compiled decoders and pre-processing against numpy and OpenCV, in turn, on one core.
+"""Compiled decoders and pre-processing against numpy, OpenCV and loops as official code has them.
+
+All in turn, on one core.
 
 Heads are those of tests/plugins/cases.py, so what is timed is what is proven to be right.
 """
@@ -9,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from benchmarks.bootstrap import drawn_frames, interval
+from benchmarks.official_style import official_style
 from trt_lane.compiled_preprocess import CompiledPreprocess
 from trt_lane.decoders import decoder_to_dict
 from trt_lane.errors import TrtLaneError
@@ -39,29 +43,38 @@ MOST_CALLS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Speed:
-    """Seconds of one call in every round, numpy's and the compiled code's in turn.
+    """Seconds of one call in every round, numpy's, the compiled code's and the loops' in turn.
 
     Attributes:
         name: what was called.
         numpy_s, compiled_s: (rounds,).
+        official_s: likewise, of post-processing in the official style; None where nobody wrote it.
     """
 
     name: str
     numpy_s: np.ndarray
     compiled_s: np.ndarray
+    official_s: np.ndarray | None = None
 
     def to_dict(self) -> dict:
         """Medians, and how many times as fast with its 95 % interval."""
-        drawn = drawn_frames(len(self.numpy_s))  # the same rounds for both
-        draws = np.median(self.numpy_s[drawn], axis=1) / np.median(self.compiled_s[drawn], axis=1)
-        slow, fast = float(np.median(self.numpy_s)), float(np.median(self.compiled_s))
-        low, high = interval(draws)
-        return {
+        row = {
             "name": self.name,
-            "numpy_ms": 1e3 * slow,
-            "compiled_ms": 1e3 * fast,
-            "times_as_fast": {"value": slow / fast, "low": low, "high": high},
+            "numpy_ms": 1e3 * float(np.median(self.numpy_s)),
+            "compiled_ms": 1e3 * float(np.median(self.compiled_s)),
+            "times_as_fast": self._times_as_fast(self.numpy_s),
         }
+        if self.official_s is not None:
+            row["official_style_ms"] = 1e3 * float(np.median(self.official_s))
+            row["times_as_fast_as_official_style"] = self._times_as_fast(self.official_s)
+        return row
+
+    def _times_as_fast(self, other_s: np.ndarray) -> dict[str, float]:
+        drawn = drawn_frames(len(other_s))  # the same rounds for both
+        draws = np.median(other_s[drawn], axis=1) / np.median(self.compiled_s[drawn], axis=1)
+        low, high = interval(draws)
+        value = float(np.median(other_s) / np.median(self.compiled_s))
+        return {"value": value, "low": low, "high": high}
 
 
 def speeds(library: PluginLibrary, rounds: int) -> Iterator[Speed]:
@@ -87,8 +100,13 @@ def decoder_speed(library: PluginLibrary, case: object, rounds: int) -> Speed:
     numbers = decoder_to_dict(case.decoder)
     compiled = library.make(numbers, case.head_shapes(), **case.more)
     name = f"{case.plugin} {case.name}"
+    loops = official_style(case.decoder) if find_spec("torch") else None  # theirs call torch
     return _in_turn(
-        name, lambda: case.decoder(**case.heads), lambda: compiled(**case.heads), rounds
+        name,
+        lambda: case.decoder(**case.heads),
+        lambda: compiled(**case.heads),
+        rounds,
+        loops and (lambda: loops(**case.heads)),
     )
 
 
@@ -106,15 +124,20 @@ def preprocess_speed(library: PluginLibrary, name: str, image: ImageSpec, rounds
 
 
 def _in_turn(
-    name: str, by_numpy: Callable[[], object], compiled: Callable[[], object], rounds: int
+    name: str,
+    by_numpy: Callable[[], object],
+    compiled: Callable[[], object],
+    rounds: int,
+    official: Callable[[], object] | None = None,
 ) -> Speed:
-    calls = [_calls_per_round(f) for f in (by_numpy, compiled)]
-    times = np.empty((rounds, 2))
+    functions = [by_numpy, compiled, *([official] if official else [])]
+    calls = [_calls_per_round(f) for f in functions]
+    times = np.empty((rounds, len(functions)))
     for number in range(rounds):
-        order = (0, 1) if number % 2 else (1, 0)  # neither always finds the caches of the other
-        for which in order:
-            times[number, which] = _seconds((by_numpy, compiled)[which], calls[which])
-    return Speed(name, times[:, 0], times[:, 1])
+        order = range(len(functions))  # none always finds the caches of the same other
+        for which in order if number % 2 else reversed(order):
+            times[number, which] = _seconds(functions[which], calls[which])
+    return Speed(name, *times.T)
 
 
 def _calls_per_round(function: Callable[[], object]) -> int:

@@ -212,6 +212,8 @@ class CompiledDecoder:
             rank = c.trt_lane_head_shape(handle, i, sizes)
             name = c.trt_lane_head_name(handle, i).decode()
             self.head_shapes[name] = tuple(sizes[:rank])
+        # ctypes makes a type anew, at the price of several decodings, unless somebody keeps it.
+        self._head_addresses = ctypes.c_void_p * len(self.head_shapes)
 
     def __call__(self, **heads: np.ndarray) -> LaneSet:
         """The lanes of one frame from its heads, float32 or float16 without the batch axis."""
@@ -223,7 +225,7 @@ class CompiledDecoder:
         """Outputs of a batch on the host; heads (N, ...), all float16 or else float32."""
         arrays, batch, half = self.checked(heads)
         outputs = LaneOutputs.empty(batch, self.slots, self.points)
-        given = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+        given = self._head_addresses(*map(_address, arrays))
         status = self._c.trt_lane_decode(self._handle, given, half, batch, *_addresses(outputs))
         if status:
             raise TrtLaneError(self._library.error())
@@ -248,7 +250,7 @@ class CompiledDecoder:
             workspace: of workspace_bytes(batch) bytes, or 0 when that is 0.
             stream: CUDA stream's handle.
         """
-        given = (ctypes.c_void_p * len(heads))(*heads)
+        given = self._head_addresses(*heads)
         status = self._c.trt_lane_launch(
             self._handle, given, half, batch, *outputs, workspace, stream
         )
@@ -307,4 +309,8 @@ class _Field(ctypes.Structure):
 
 
 def _addresses(outputs: LaneOutputs) -> tuple[int, int, int]:
-    return outputs.points.ctypes.data, outputs.scores.ctypes.data, outputs.count.ctypes.data
+    return _address(outputs.points), _address(outputs.scores), _address(outputs.count)
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]  # array.ctypes makes several objects for it

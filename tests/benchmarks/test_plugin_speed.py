@@ -20,6 +20,13 @@ def test_speed_says_how_many_times_as_fast():
     assert row["numpy_ms"] == pytest.approx(20)
 
 
+def test_speed_compares_with_the_official_style_where_there_is_one():
+    row = Speed("thing", *np.full((3, 9), [[0.02], [0.001], [0.05]])).to_dict()
+    assert row["official_style_ms"] == pytest.approx(50)
+    assert row["times_as_fast_as_official_style"]["value"] == pytest.approx(50)
+    assert "official_style_ms" not in Speed("thing", *np.ones((2, 9))).to_dict()
+
+
 def test_without_a_library_it_says_how_to_build_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plugin_library, "FOLDER", tmp_path)
     monkeypatch.delenv(plugin_library.VARIABLE, raising=False)

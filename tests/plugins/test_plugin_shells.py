@@ -45,7 +45,7 @@ def described(case: Case, float_type: str = "float64", half: bool = False) -> st
 def field_line(name: str, value: object, float_type: str = "float64") -> str:
     """One field in the driver's words."""
     if isinstance(value, str):
-        return f"field {name} text 1 {value}"
+        return f"field {name} text 1 {str.__str__(value)}"  # of an Enum, its value
     numbers = value if isinstance(value, (tuple, list)) else (value,)
     whole = all(isinstance(n, int) for n in numbers)
     text = " ".join(repr(float(n)) for n in numbers)
