@@ -63,7 +63,8 @@ inline RowColumnAnchorParams RowColumnAnchor::make(Fields const& fields) {
                 std::max(p.width, (rows ? p.rows : 0) + (p.entry[i].in_columns ? of_columns : 0));
         }
     }
-    p.slots = fields.integer("slots") ? fields.integer("slots") : std::max(p.entries, 1);
+    if (p.entries == 0) p.entry[p.entries++] = {};  // one that is read nowhere
+    p.slots = fields.integer("slots") ? fields.integer("slots") : p.entries;
     return p;
 }
 

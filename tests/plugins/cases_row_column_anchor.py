@@ -125,6 +125,8 @@ def _cases() -> list[Case]:
         Case("more_slots_than_lanes", SMALL, full, {"slots": 9}),
         Case("rows_and_columns_of_a_lane", SMALL, both),
         Case("columns_of_a_lane_without_rows", SMALL, late),
+        Case("rows_only", replace(SMALL, column_lanes=()), both),
+        Case("no_lanes_read", replace(SMALL, row_lanes=(), column_lanes=()), both),
         Case("wide_window", replace(SMALL, window=40), both),
         Case("no_window", replace(SMALL, window=0), both),
         Case("huge_logits", SMALL, huge),
