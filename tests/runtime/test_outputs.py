@@ -32,7 +32,8 @@ def result(lanes=2, points=20, fault=Fault.NONE, age_ms=0.0, camera=0, sequence=
     found = LaneSet.from_lanes([lane(points, 100 * i) for i in range(lanes)], (295, 820))
     now = time.monotonic_ns()
     captured = now - round(1e6 * age_ms)
-    return FrameResult(camera, sequence, captured, now, found, fault, 200.0)
+    # Generous: a machine that pauses for a moment makes none of these stale.
+    return FrameResult(camera, sequence, captured, now, found, fault, 9000.0)
 
 
 def test_json_lines_are_one_line_each():
@@ -182,7 +183,7 @@ def test_a_datagram_holds_the_result_its_age_and_the_boot():
         out = Udp(f"127.0.0.1:{channel.getsockname()[1]}")
         out.publish(result(age_ms=20), None)
         values = json.loads(channel.recv(MAX_BYTES + 1))
-        assert values["valid"] and 20 <= values["age_ms"] < 200 and "boot_id" in values
+        assert values["valid"] and 20 <= values["age_ms"] < 9000 and "boot_id" in values
         out.close()
 
 
