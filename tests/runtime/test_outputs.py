@@ -28,12 +28,14 @@ def lane(points=20, offset=0.0):
     return np.stack([100 + offset + 0.3 * y, y], axis=1)
 
 
-def result(lanes=2, points=20, fault=Fault.NONE, age_ms=0.0, camera=0, sequence=5):
+def result(
+    lanes=2, points=20, fault=Fault.NONE, age_ms=0.0, camera=0, sequence=5, max_age_ms=9000.0
+):
+    # Generous: a machine that pauses for a moment makes none of these stale.
     found = LaneSet.from_lanes([lane(points, 100 * i) for i in range(lanes)], (295, 820))
     now = time.monotonic_ns()
     captured = now - round(1e6 * age_ms)
-    # Generous: a machine that pauses for a moment makes none of these stale.
-    return FrameResult(camera, sequence, captured, now, found, fault, 9000.0)
+    return FrameResult(camera, sequence, captured, now, found, fault, max_age_ms)
 
 
 def test_json_lines_are_one_line_each():
@@ -67,9 +69,9 @@ def test_a_reader_gets_the_newest_result_of_each_camera(tmp_path):
 def test_a_reader_never_gets_lanes_that_are_too_old(tmp_path):
     writer = SharedMemory("test", 1, tmp_path)
     reader = SharedMemoryReader("test", tmp_path)
-    writer.publish(result(), None)
+    writer.publish(result(max_age_ms=500.0), None)
     assert reader.read().valid
-    time.sleep(0.25)  # nothing new comes: the writer may be dead
+    time.sleep(0.6)  # nothing new comes: the writer may be dead
     stale = reader.read()
     assert stale.fault is Fault.STALE and len(stale.lanes) == 0
     reader.close()
