@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
 
 from trt_lane.backends.cuda_driver import CudaDriver
 
 SOURCE = Path(__file__).with_name("recording_cuda.cpp")
 CACHE = Path(__file__).resolve().parents[2] / "build" / "recording_cuda"
 _CALLBACK = ctypes.CFUNCTYPE(None)
+_NO_ENGINE = (InvalidProtobuf, InvalidGraph, Fail)
 
 
 class Recording:
@@ -185,7 +187,7 @@ def tensorrt(recording: Recording, version: str = "10.3.0", **options: object) -
         def deserialize_cuda_engine(self, data: bytes) -> Engine | None:
             try:
                 return Engine(data)
-            except Exception:
+            except _NO_ENGINE:  # TensorRT logs and answers with nothing, too
                 return None
 
     class Logger:
