@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
 from tqdm import tqdm
 
 from training.recipe import TrainingRecipe
@@ -17,7 +18,7 @@ from trt_lane.console import Parser
 from trt_lane.errors import TrtLaneError
 from trt_lane.metrics.culane import CulaneCounts
 from trt_lane.model import LaneModel, get_model
-from trt_lane.models._checkpoint import bundled_weights, load_checkpoint
+from trt_lane.models._checkpoint import WEIGHTS_FOLDER, bundled_weights, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,7 +77,8 @@ def _run(options: argparse.Namespace) -> None:
     start = None if options.weights is None else load_checkpoint(models[0], options.weights)
     places = Places(options.work, options.out)
     for model, recipe in zip(models, recipes, strict=True):
-        path = train(model, recipe, places, options.workers, start, options.restart)
+        trunk = None if start is not None else _trunk(recipe, options.out)
+        path = train(model, recipe, places, options.workers, start, trunk, options.restart)
         if path is None:
             raise KeyboardInterrupt
         print(f"weights: {path}\ncurve:   {options.work / model.name / 'curve.png'}")
@@ -92,6 +94,16 @@ def _recipe(recipe: TrainingRecipe, options: argparse.Namespace) -> TrainingReci
         return replace(recipe, **changes)
     except ValueError as error:
         raise TrtLaneError(f"cannot train so: {error}") from None
+
+
+def _trunk(recipe: TrainingRecipe, out: Path) -> dict[str, Tensor] | None:
+    """Weights that the recipe borrows its first layers from: newly trained or bundled ones."""
+    if not recipe.trunk:
+        return None
+    model = get_model(recipe.trunk)
+    listing = out / "weights.toml"
+    fresh = listing.exists() and f"[{model.name}]" in listing.read_text(encoding="utf-8")
+    return load_checkpoint(model, bundled_weights(model, out if fresh else WEIGHTS_FOLDER))
 
 
 def _evaluate(model: LaneModel, weights: Path, count: int) -> None:

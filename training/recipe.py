@@ -53,6 +53,7 @@ class TrainingRecipe:
         warmup: fraction of the training over which the learning rate rises.
         ema_decay: of the running mean of the weights that is kept, per step.
         gradient_norm: gradients are scaled down to this norm.
+        trunk: model whose bundled weights the first layers begin with, or "" for random ones.
         parts: threads that share a batch; each has batch-norm statistics of its own part. Dropout
             repeats itself from run to run only with one part: threads draw in no fixed order.
     """
@@ -68,6 +69,7 @@ class TrainingRecipe:
     warmup: float = 0.03
     ema_decay: float = 0.998
     gradient_norm: float = 5.0
+    trunk: str = ""
     parts: int = 2
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)

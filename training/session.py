@@ -21,6 +21,7 @@ from training.loop import Trainer, has_fast_bfloat16
 from training.publish import halved, publish
 from training.recipe import TrainingRecipe
 from training.targets import targets_of
+from training.trunk import with_trunk
 from training.validate import validate
 from trt_lane.datasets.synthetic import Split
 from trt_lane.errors import TrtLaneError
@@ -43,6 +44,7 @@ def train(
     places: Places,
     workers: int,
     start: dict[str, Tensor] | None = None,
+    trunk: dict[str, Tensor] | None = None,
     restart: bool = False,
 ) -> Path | None:
     """Train to the end of the recipe and publish the weights.
@@ -53,6 +55,7 @@ def train(
         places: folders.
         workers: rendering processes.
         start: weights to begin with instead of random ones.
+        trunk: weights of another network to begin the first layers with; `start` goes before.
         restart: forget the checkpoint of an interrupted training.
 
     Returns:
@@ -70,6 +73,8 @@ def train(
         trainer.resume(saved)
     elif start is not None:
         trainer.start_from(start)
+    elif trunk is not None:
+        trainer.start_from(with_trunk(trainer.network.state_dict(), trunk))
 
     with _deferred_interrupt() as interrupted, _progress_bar(trainer) as show:
         saved_at = time.monotonic()

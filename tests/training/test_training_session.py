@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_training import RECIPE as TWO_PARTS
 from tiny_training import tiny_model
 
@@ -53,6 +54,18 @@ def test_finished_training_leaves_listed_weights_and_a_picture(work, tmp_path):
     for line in ('licence = "Apache-2.0"', "frames = 8", "steps = 20", "validation_f1 = "):
         assert line in entry
     assert cv2.imread(str(work / "tiny" / "curve.png")) is not None
+
+
+def test_training_begins_with_the_trunk_unless_whole_weights_are_given(work, tmp_path):
+    short = replace(RECIPE, steps=1, learning_rate=1e-9)
+    made = tiny_model().network().state_dict()
+    trunk = {"other.name": made["features.0.weight"] + 3}
+    whole = {key: value + 5 if value.is_floating_point() else value for key, value in made.items()}
+    for start, mean in ((None, 3), (whole, 5)):
+        place = Places(work, tmp_path)
+        path = train(tiny_model(), short, place, 1, start, trunk, restart=True)
+        kernel = load_file(path)["features.0.weight"].float()
+        assert kernel.mean().item() == pytest.approx(mean, abs=0.1)
 
 
 def test_second_interrupt_stops_at_once():
