@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import sha256_file
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trt_lane.toml_files import read_toml
 
 # Read as files: benchmarks do not import calibrators, they run them.
 RECIPES = Path(__file__).resolve().parents[1] / "calibrators" / "recipes"
@@ -100,7 +95,7 @@ def parse_recipe(text: str, factor: float = 1.0) -> RecipeSpec:
     if not name or not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise TrtLaneError(f"no recipe {name!r}; expected {RECIPE_FORM}, known recipes: {known}")
-    learned = tomllib.loads(path.read_text(encoding="utf-8")).get("reconstruction")
+    learned = read_toml(path).get("reconstruction")
     unit = None if learned is None else learned.get("unit", "network")
     try:
         value = float(own) if has_factor else (factor if unit in ("layer", "block") else 1.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -13,11 +12,7 @@ from typing import Any
 
 from calibrators.observers import OBSERVERS
 from trt_lane.errors import TrtLaneError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trt_lane.toml_files import read_toml
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -243,8 +238,8 @@ def load_recipe(name: str) -> QuantRecipe:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise TrtLaneError(f"no recipe {name!r}; {hint}known recipes: {', '.join(list_recipes())}")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = read_toml(path)
+    except ValueError as error:
         raise TrtLaneError(f"{path} is not valid TOML: {error}") from None
     try:
         return _from_table(QuantRecipe, {"name": path.stem, **table})

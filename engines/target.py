@@ -5,18 +5,14 @@ from __future__ import annotations
 import importlib.util
 import platform
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
 
 from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.errors import TrtLaneError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trt_lane.toml_files import read_named
 
 _FOLDER = Path(__file__).parent / "targets"
 
@@ -87,20 +83,7 @@ def load_target(name: str) -> Target:
 
 def read_target(path: Path) -> Target:
     """A target from its TOML file; unknown or missing keys and wrong values are errors."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TrtLaneError(f"cannot read the target {path}: {error}") from None
-    known = [f.name for f in fields(Target) if f.name != "name"]
-    unknown = sorted(table.keys() - set(known))
-    if unknown:
-        raise TrtLaneError(
-            f"{path.name} has unknown key {unknown[0]!r}; known keys: {', '.join(known)}"
-        )
-    try:
-        return Target(name=path.stem, **table)
-    except (TypeError, ValueError) as error:
-        raise TrtLaneError(f"{path.name}: {error}") from None
+    return read_named(Target, path)
 
 
 def default_target() -> str:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from trt_lane.errors import TrtLaneError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from trt_lane.toml_files import read_named
 
 FOLDER = Path(__file__).parent / "devices"
 
@@ -81,17 +76,4 @@ def find_devices(name: str) -> list[Device]:
 
 def read_device(path: Path) -> Device:
     """A device from its TOML file; unknown or missing keys and wrong values are errors."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TrtLaneError(f"cannot read the device {path}: {error}") from None
-    known = [f.name for f in fields(Device) if f.name != "name"]
-    unknown = sorted(table.keys() - set(known))
-    if unknown:
-        raise TrtLaneError(
-            f"{path.name} has unknown key {unknown[0]!r}; known keys: {', '.join(known)}"
-        )
-    try:
-        return Device(name=path.stem, **table)
-    except (TypeError, ValueError) as error:
-        raise TrtLaneError(f"{path.name}: {error}") from None
+    return read_named(Device, path)

@@ -18,11 +18,7 @@ from torch import Tensor, nn
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import sha256_file
 from trt_lane.model import LaneModel, list_families
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
+from trt_lane.toml_files import read_toml
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parents[2] / "weights"
 
@@ -65,7 +61,7 @@ def bundled_weights(model: LaneModel, folder: Path = WEIGHTS_FOLDER) -> Path:
     """The bundled weights of a model, listed in weights.toml and checked against its digest."""
     listing = folder / "weights.toml"
     try:
-        entries = tomllib.loads(listing.read_text(encoding="utf-8"))
+        entries = read_toml(listing)
     except FileNotFoundError:
         entries = {}
     except (OSError, ValueError) as error:
