@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from run_make import ROOT, make, needs_make
 
 from calibrators.recipe import load_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+pytestmark = needs_make
 
 STAGES = ("calibrate", "plan", "export float", "export", "build", "verify")
 OUTPUTS = {
@@ -26,15 +23,6 @@ OUTPUTS = {
     "verify": "int8_minmax/rtx/summary.json",
 }
 CHOICE = {"MODEL": "ufld", "RECIPE": "int8_minmax", "TARGET": "rtx"}
-
-
-def make(*words: str) -> subprocess.CompletedProcess:
-    # A make above pytest would hand its own choices down.
-    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-    environment = {k: v for k, v in os.environ.items() if k not in inherited}
-    return subprocess.run(
-        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.mark.parametrize(

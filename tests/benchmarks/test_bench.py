@@ -3,9 +3,7 @@
 import time
 
 import numpy as np
-import onnx
 import pytest
-from tiny_artifact import make_artifact, row_anchor_pair
 
 from benchmarks.__main__ import main
 from benchmarks.bench import FloatGraph
@@ -17,18 +15,6 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.fit import Fit
 
 FRAME = np.zeros((590, 1640, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return make_artifact(tmp_path_factory.mktemp("artifact"))
-
-
-@pytest.fixture(scope="module")
-def float_onnx(tmp_path_factory):
-    path = tmp_path_factory.mktemp("float") / "float.onnx"
-    onnx.save(row_anchor_pair().float_model, path)
-    return path
 
 
 @pytest.fixture(scope="module")

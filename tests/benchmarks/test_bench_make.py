@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
+from run_make import make, needs_make
 
-ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-
-
-def make(*words: str) -> subprocess.CompletedProcess:
-    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-    environment = {k: v for k, v in os.environ.items() if k not in inherited}
-    return subprocess.run(
-        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+pytestmark = needs_make
 
 
 @pytest.mark.parametrize(

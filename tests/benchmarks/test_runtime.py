@@ -1,27 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
-from tiny_artifact import make_artifact, row_anchor_pair
 
 from benchmarks.__main__ import main
 from benchmarks.cold_start import cold_start
 from benchmarks.runtime import STAGES, Comparison, Latencies, as_float, compare
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import read_json
-
-
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return make_artifact(tmp_path_factory.mktemp("artifact"))
-
-
-@pytest.fixture(scope="module")
-def float_onnx(tmp_path_factory):
-    path = tmp_path_factory.mktemp("float") / "float.onnx"
-    onnx.save(row_anchor_pair().float_model, path)
-    return path
 
 
 def frames(count):

@@ -1,9 +1,7 @@
 import json
 
-import cv2
-import numpy as np
 import pytest
-from tiny_artifact import make_artifact
+from made_video import brightening, write_video
 
 from benchmarks.__main__ import main
 from benchmarks.vehicle import decoded, measure_run
@@ -11,18 +9,9 @@ from trt_lane.errors import TrtLaneError
 
 
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory):
-    return make_artifact(tmp_path_factory.mktemp("artifact"))
-
-
-@pytest.fixture(scope="module")
 def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("video") / "drive.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (164, 59))
-    for i in range(12):
-        writer.write(np.full((59, 164, 3), 20 * i, np.uint8))
-    writer.release()
-    return path
+    return write_video(path, brightening(12, 59, 164, step=20), 25)
 
 
 def test_a_run_is_split_into_its_network_and_the_rest(artifact, video):

@@ -6,6 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from made_video import write_video
 from tiny_artifact import make_artifact
 
 from trt_lane.cli import main
@@ -62,11 +63,9 @@ def test_json_holds_every_frame_and_no_draw_makes_no_pictures(folder, images, tm
 
 
 def test_a_video_becomes_a_video_with_as_many_frames(folder, tmp_path):
-    source, out = tmp_path / "drive.mp4", tmp_path / "out"
-    writer = cv2.VideoWriter(str(source), cv2.VideoWriter_fourcc(*"mp4v"), 10, (820, 294))
-    for i in range(5):
-        writer.write(picture(294, 820, i))
-    writer.release()
+    out = tmp_path / "out"
+    pictures = [picture(294, 820, i) for i in range(5)]
+    source = write_video(tmp_path / "drive.mp4", pictures, 10, "mp4v")
     words = ["detect", str(folder), "--video", str(source), "--out", str(out), "--format", "json"]
     assert main(words) == 0
     assert sorted(p.name for p in out.iterdir()) == ["drive.lanes.mp4", "lanes.json"]

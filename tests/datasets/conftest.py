@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from made_images import ROWS, write_image
+from made_video import brightening, write_video
 
 
 @pytest.fixture
@@ -44,9 +43,4 @@ def tusimple_root(tmp_path) -> Path:
 @pytest.fixture
 def video_file(tmp_path) -> Path:
     """Ten frames of growing brightness."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
-    for number in range(10):
-        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
-    writer.release()
-    return path
+    return write_video(tmp_path / "clip.avi", brightening(10, 48, 64, step=20), 10)

@@ -6,8 +6,8 @@ import sys
 import time
 
 import cv2
-import numpy as np
 import pytest
+from made_video import brightening, write_video
 
 from trt_lane.cli import main
 from trt_lane.errors import TrtLaneError
@@ -17,11 +17,7 @@ from trt_lane.runtime.source import camera, video
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
     path = tmp_path_factory.mktemp("video") / "drive.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (164, 59))
-    for i in range(30):
-        writer.write(np.full((59, 164, 3), 8 * i, np.uint8))
-    writer.release()
-    return path
+    return write_video(path, brightening(30, 59, 164, step=8), 25)
 
 
 def run_words(folder, drive, *more):
