@@ -95,6 +95,8 @@ class ReconstructionRecipe:
         order: roundings and activation steps together (QDrop, Selective Focus), or roundings first
             with float activations and then steps (BRECQ).
         steps: optimiser steps per unit.
+        block_steps: optimiser steps per block before the network is learned as a whole: with few
+            bits the gradient through a network that does not work yet leads nowhere.
         steps_after: optimiser steps per unit of the second pass when the order has one.
         batch: frames per step.
         learn_rounding: whether weights may round either way (AdaRound).
@@ -118,6 +120,7 @@ class ReconstructionRecipe:
     unit: UnitKind = UnitKind.NETWORK
     order: Order = Order.TOGETHER
     steps: int = 800
+    block_steps: int = 0
     steps_after: int = 200
     batch: int = 4
     learn_rounding: bool = True
@@ -149,6 +152,7 @@ class ReconstructionRecipe:
                 raise ValueError(f"{name} is {value!r}; expected one of {known}") from None
         for name, low, high in (
             ("steps", 1, 10**6),
+            ("block_steps", 0, 10**6),
             ("steps_after", 1, 10**6),
             ("batch", 1, 1024),
             ("lr_rounding", 0, 1),
@@ -167,6 +171,10 @@ class ReconstructionRecipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} to {high}")
         if not (self.learn_rounding or self.learn_steps or self.learn_biases):
             raise ValueError("roundings, steps and biases are all off: nothing to learn")
+        if self.unit is not UnitKind.NETWORK and self.block_steps:
+            raise ValueError(
+                f"block_steps come before the network's; unit is {self.unit.value}, not network"
+            )
         if self.unit is not UnitKind.NETWORK and (
             self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
         ):

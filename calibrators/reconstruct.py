@@ -28,7 +28,14 @@ from calibrators.learned import (
     annealed_beta,
     annealed_temperature,
 )
-from calibrators.recipe import Order, ReconstructionRecipe, UnitKind
+from calibrators.losses import UnitLoss
+from calibrators.recipe import (
+    FocusMode,
+    Order,
+    ReconstructionRecipe,
+    SelectionMode,
+    UnitKind,
+)
 from calibrators.resume import Checkpoint
 from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
 from trt_lane.models._equalised import equalised
@@ -36,6 +43,8 @@ from trt_lane.scales import ScaleTable
 
 Outputs = Mapping[str, Tensor]
 SAVE_EVERY_S = 15.0
+# Of the blocks that are learned before the network: QDrop's (Wei et al. 2022, section 4).
+BLOCK_DROP = 0.5
 
 
 class Loss(Protocol):
@@ -99,8 +108,11 @@ def reconstruct(
     student = make_student(graph_module, table, recipe)
     # The student's tensors come with the table's factors, so its targets must, too.
     teacher = equalised(graph_module, table.equalised)
-    units = _UNITS[recipe.unit](graph_module)
-    work = [(phase, unit) for phase in phases(recipe) for unit in units]
+    work = [
+        (phase, unit, loss if phase.unit is recipe.unit else UnitLoss())
+        for phase in phases(recipe)
+        for unit in _UNITS[phase.unit](graph_module)
+    ]
     checkpoint = Checkpoint(resume, _identity(table, frames, recipe, seed))
     state = checkpoint.load()
     done = 0 if state is None else state["unit"]
@@ -108,7 +120,7 @@ def reconstruct(
         _restore(student, state)
     cache = ActivationCache(teacher, student.network, frames, cache_gb)
     for number in range(done, len(work)):
-        phase, unit = work[number]
+        phase, unit, held_against = work[number]
         _set_activations(student, phase)
         first = state["step"] if state is not None and number == done else 0
         optimiser_state = state["optimiser"] if first else None
@@ -120,9 +132,16 @@ def reconstruct(
 
         steps: Iterable[int] = range(first, phase.steps)
         if bar is not None:
-            steps = bar(steps, phase.steps - first, lambda label=label: label + loss.status())
-        _learn_unit(student, unit, cache, phase, loss, seed + number, steps, optimiser_state, save)
-        _harden(student, unit)
+            steps = bar(
+                steps,
+                phase.steps - first,
+                lambda label=label, shown=held_against: label + shown.status(),
+            )
+        _learn_unit(
+            student, unit, cache, phase, held_against, seed + number, steps, optimiser_state, save
+        )
+        if phase.unit is recipe.unit:
+            _harden(student, unit)
         checkpoint.save({"unit": number + 1, "step": 0, **_snapshot(student, None)})
     checkpoint.remove()
     return student.table(table)
@@ -162,7 +181,20 @@ def make_student(
 
 
 def phases(recipe: ReconstructionRecipe) -> list[ReconstructionRecipe]:
-    """The passes over all units: one, or BRECQ's two."""
+    """The passes over all units: one, blocks before the network, or BRECQ's two."""
+    if recipe.block_steps:
+        blocks = dataclasses.replace(
+            recipe,
+            unit=UnitKind.BLOCK,
+            steps=recipe.block_steps,
+            block_steps=0,
+            drop=BLOCK_DROP,
+            temperature=1.0,
+            regularisation=0.0,
+            focus=FocusMode.OFF,
+            selection=SelectionMode.OFF,
+        )
+        return [blocks, dataclasses.replace(recipe, block_steps=0)]
     if recipe.order is Order.TOGETHER:
         return [recipe]
     rounding = dataclasses.replace(recipe, learn_steps=False)

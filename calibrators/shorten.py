@@ -38,6 +38,7 @@ def shortened(recipe: QuantRecipe, factor: float) -> QuantRecipe:
     changed = dataclasses.replace(
         learned,
         steps=max(1, round(learned.steps * factor)),
+        block_steps=max(min(learned.block_steps, 1), round(learned.block_steps * factor)),
         steps_after=max(1, round(learned.steps_after * factor)),
         lr_rounding=rate(learned.lr_rounding),
         lr_steps=rate(learned.lr_steps),

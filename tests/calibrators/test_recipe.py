@@ -49,6 +49,10 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
         ('[activations]\nobserver = "max"', "observer is 'max'; expected one of .*minmax"),
         ("[activations]\nbits = 9", "bits is 9; expected 2..8"),
         ("[activations]\nbits = 1", "bits is 1; expected 2..8"),
+        (
+            '[reconstruction]\nunit = "block"\nblock_steps = 9',
+            "block_steps come before the network's; unit is block",
+        ),
         ("frames = 0", "frames is 0"),
         ("batch = 0", "batch is 0"),
         ("frames = = 3", "not valid TOML"),

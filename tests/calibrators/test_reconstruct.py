@@ -71,11 +71,14 @@ def test_stretch_gives_what_the_whole_network_gives(case):
 
 
 # A layer knows nothing of what comes after it: it wins the least.
-@pytest.mark.parametrize(("unit", "most"), [("layer", 0.9), ("block", 0.6), ("network", 0.6)])
+@pytest.mark.parametrize(
+    ("unit", "most"), [("layer", 0.9), ("block", 0.6), ("network", 0.6), ("both", 0.6)]
+)
 def test_learning_beats_nearest_rounding(case, unit, most):
     graph_module, frames, table = case
     recipe = ReconstructionRecipe(
-        unit=unit,
+        unit="network" if unit == "both" else unit,
+        block_steps=30 if unit == "both" else 0,
         steps=80,
         batch=6,
         lr_rounding=3e-2,
@@ -106,11 +109,33 @@ def test_the_same_seed_gives_the_same_digest_and_another_does_not(case):
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize("unit,cut", [("network", 7), ("block", 17)])
-def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch, unit, cut):
+def test_blocks_come_before_the_network_and_leave_the_roundings_open(case):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(steps=9, block_steps=4, batch=3, focus="soft", temperature=0.02)
+    blocks, network = phases(recipe)
+    assert (blocks.unit.value, blocks.steps, blocks.temperature) == ("block", 4, 1.0)
+    assert (network.unit.value, network.steps, network.focus.value) == ("network", 9, "soft")
+    seen = []
+
+    class Watched(UnitLoss):
+        def __call__(self, step, out, target):
+            seen.append((step, set(out)))
+            return super().__call__(step, out, target)
+
+    learned = reconstruct(graph_module, table, frames, recipe, Watched())
+    assert [step for step, _ in seen] == list(range(9))  # the blocks are not the heads' business
+    assert seen[0][1] == set(network_unit(graph_module).outputs)
+    plain = dataclasses.replace(recipe, block_steps=0)
+    assert learned.digest() != reconstruct(graph_module, table, frames, plain, UnitLoss()).digest()
+
+
+@pytest.mark.parametrize(
+    "unit,cut,blocks", [("network", 7, 0), ("block", 17, 0), ("network", 7, 3)]
+)
+def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch, unit, cut, blocks):
     graph_module, frames, table = case
     monkeypatch.setattr("calibrators.reconstruct.SAVE_EVERY_S", 0.0)
-    recipe = ReconstructionRecipe(unit=unit, steps=12, batch=3)
+    recipe = ReconstructionRecipe(unit=unit, steps=12, batch=3, block_steps=blocks)
     whole = reconstruct(graph_module, table, frames, recipe, UnitLoss())
 
     class CutShort(UnitLoss):

@@ -34,6 +34,14 @@ def test_at_least_one_step_is_left():
     assert (learned.steps, learned.steps_after) == (1, 1)
 
 
+def test_steps_of_the_blocks_before_the_network_shrink_along():
+    few = replace(QDROP.reconstruction, unit="network", block_steps=100)
+    halved = shortened(replace(QDROP, reconstruction=few), 0.5).reconstruction
+    assert halved.block_steps == 50
+    least = shortened(replace(QDROP, reconstruction=few), 1e-6).reconstruction
+    assert least.block_steps == 1
+
+
 def test_a_recipe_that_learns_nothing_and_a_factor_of_one_change_nothing():
     assert shortened(load_recipe("int8_mse"), 0.01) == load_recipe("int8_mse")
     assert shortened(QDROP, 1) is QDROP

@@ -21,7 +21,7 @@ from trt_lane.decoders.keypoint_grouping import HEAT_LIMIT, KeypointGrouping
 from trt_lane.model import LaneModel
 
 # Rendering and validation come on top.
-RECIPE = TrainingRecipe(frames=8_192, minutes=24, validations=4, learning_rate=1e-3, trunk="ufld")
+RECIPE = TrainingRecipe(frames=8_192, minutes=20, validations=4, learning_rate=1e-3, trunk="ufld")
 
 ROOT_WEIGHT = 0.5
 WITHIN_CELL_WEIGHT = 1.0

@@ -22,7 +22,7 @@ from trt_lane.decoders.line_anchor import LineAnchor
 from trt_lane.errors import TrtLaneError
 from trt_lane.model import LaneModel
 
-RECIPE = TrainingRecipe(frames=8_192, minutes=24, validations=4, learning_rate=1e-3, trunk="ufld")
+RECIPE = TrainingRecipe(frames=8_192, minutes=20, validations=4, learning_rate=1e-3, trunk="ufld")
 
 # Shares of the frame's width; officially 15 and 20 px of 640. The demo's lines then are 4 per lane.
 POSITIVE_SHARE, NEGATIVE_SHARE = 25 / 640, 35 / 640
