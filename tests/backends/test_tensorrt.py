@@ -122,18 +122,21 @@ def test_stages_are_timed_by_events_without_a_graph(artifact, recording):
 # -- frames to lanes on the device --------------------------------------------------------------
 
 
-def test_frames_become_the_same_lanes_as_on_the_cpu(artifact, cpu, recording):
+def detected_by_both(artifact, backend, cpu, pictures):
+    """The device's lanes and the CPU's of every picture, seen one after the other."""
     with (
-        LaneDetector.load(cpu.folder, threads=1) as expected,
-        LaneDetector(
-            artifact, opened(artifact, recording, NumpyStages(recording, artifact))
-        ) as detector,
+        LaneDetector.load(cpu.folder, threads=1) as on_cpu,
+        LaneDetector(artifact, backend) as on_device,
     ):
-        for seed in range(4):
-            picture = frame(seed=seed)
-            lanes, other = detector.detect(picture), expected.detect(picture)
-            np.testing.assert_array_equal(lanes.points, other.points)
-            np.testing.assert_array_equal(lanes.scores, other.scores)
+        return [(on_device.detect(picture), on_cpu.detect(picture)) for picture in pictures]
+
+
+def test_frames_become_the_same_lanes_as_on_the_cpu(artifact, cpu, recording):
+    backend = opened(artifact, recording, NumpyStages(recording, artifact))
+    pictures = [frame(seed=seed) for seed in range(4)]
+    for lanes, expected in detected_by_both(artifact, backend, cpu, pictures):
+        np.testing.assert_array_equal(lanes.points, expected.points)
+        np.testing.assert_array_equal(lanes.scores, expected.scores)
 
 
 def test_one_launch_holds_all_of_a_frame(artifact, recording):
@@ -146,17 +149,13 @@ def test_one_launch_holds_all_of_a_frame(artifact, recording):
 
 
 def test_a_frame_of_another_size_is_captured_anew_and_back(artifact, cpu, recording):
-    with (
-        LaneDetector.load(cpu.folder, threads=1) as expected,
-        LaneDetector(
-            artifact, opened(artifact, recording, NumpyStages(recording, artifact))
-        ) as detector,
-    ):
-        for height, width in ((59, 164),) * 3 + ((118, 328),) * 3 + ((59, 164),) * 3:
-            picture = frame(height, width, seed=height)
-            lanes, other = detector.detect(picture), expected.detect(picture)
-            np.testing.assert_array_equal(lanes.points, other.points)
-            assert lanes.frame_hw == (height, width)
+    backend = opened(artifact, recording, NumpyStages(recording, artifact))
+    sizes = ((59, 164),) * 3 + ((118, 328),) * 3 + ((59, 164),) * 3
+    pictures = [frame(*size, seed=size[0]) for size in sizes]
+    found = detected_by_both(artifact, backend, cpu, pictures)
+    for size, (lanes, expected) in zip(sizes, found, strict=True):
+        np.testing.assert_array_equal(lanes.points, expected.points)
+        assert lanes.frame_hw == size
     assert recording.log.count("cuGraphInstantiateWithFlags") == 3
 
 
@@ -167,14 +166,10 @@ def test_a_size_that_the_kernels_do_not_take_is_done_on_the_host(artifact, cpu, 
                 raise TrtLaneError("frame_hw is too large")
             return super().prepare(spec, frame_hw, dtype)
 
-    with (
-        LaneDetector.load(cpu.folder, threads=1) as expected,
-        LaneDetector(artifact, opened(artifact, recording, Small(recording, artifact))) as detector,
-    ):
-        for height, width in ((59, 164), (118, 328), (118, 328), (59, 164)):
-            picture = frame(height, width)
-            lanes, other = detector.detect(picture), expected.detect(picture)
-            np.testing.assert_array_equal(lanes.points, other.points)
+    backend = opened(artifact, recording, Small(recording, artifact))
+    pictures = [frame(*size) for size in ((59, 164), (118, 328), (118, 328), (59, 164))]
+    for lanes, expected in detected_by_both(artifact, backend, cpu, pictures):
+        np.testing.assert_array_equal(lanes.points, expected.points)
 
 
 def test_heads_that_are_not_finite_are_seen(artifact, recording):
@@ -215,14 +210,10 @@ def test_the_plugins_kernels_give_the_same_lanes(artifact, cpu, recording, monke
             )
 
     stages = Deferred(library, library.make(artifact.decoder, shapes))
-    with (
-        LaneDetector.load(cpu.folder, threads=1) as expected,
-        LaneDetector(artifact, opened(artifact, recording, stages)) as detector,
-    ):
-        for seed in range(3):
-            picture = frame(seed=seed)
-            lanes, other = detector.detect(picture), expected.detect(picture)
-            np.testing.assert_allclose(lanes.points, other.points, atol=1e-3)
+    backend = opened(artifact, recording, stages)
+    pictures = [frame(seed=seed) for seed in range(3)]
+    for lanes, expected in detected_by_both(artifact, backend, cpu, pictures):
+        np.testing.assert_allclose(lanes.points, expected.points, atol=1e-3)
 
 
 def with_lane_outputs(path, batch=1):
