@@ -106,17 +106,22 @@ class Cell:
 
 def finished(cell: Cell, conditions: Conditions) -> dict[str, Any] | None:
     """The kept result of a cell, or None when it has to be run."""
-    path = _path(cell, conditions, ".json")
+    held = kept(_path(cell, conditions, ".json"), "results")
+    if held is None:
+        return None
+    current = held.get("code") == cell.code()
+    return {**held, "old_code": not current} if current or conditions.any_code else None
+
+
+def kept(path: Path, key: str) -> dict[str, Any] | None:
+    """A JSON object with that key; None where there is none or it is damaged: it is made again."""
     if not path.is_file():
         return None
     try:
         held = read_json(path)
     except TrtLaneError:
         return None
-    if not isinstance(held, dict) or "results" not in held:
-        return None
-    current = held.get("code") == cell.code()
-    return {**held, "old_code": not current} if current or conditions.any_code else None
+    return held if isinstance(held, dict) and key in held else None
 
 
 def run(cell: Cell, conditions: Conditions) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import kept
 from benchmarks.sweep.merged import merged
 from benchmarks.sweep.plan import Shard, SweepCell, engine_path, shard_path
 from benchmarks.sweep.pools import Failure, Pool
 from benchmarks.sweep.tasks import make_engine, score_shard
-from trt_lane.errors import TrtLaneError
-from trt_lane.files import read_json, write_bytes, write_json
+from trt_lane.files import write_bytes, write_json
 
 Say = Callable[[str], None]
 
@@ -50,7 +50,7 @@ def sweep(
     whole = [cell for cell in cells if cell not in failed]
     _score(whole, shards, pool, work, failed, say)
     found = {
-        cell: [_kept(shard_path(cell, shard, work)) for shard in shards[cell.model.name]]
+        cell: [kept(shard_path(cell, shard, work), "rows") for shard in shards[cell.model.name]]
         for cell in cells
         if cell not in failed
     }
@@ -67,7 +67,7 @@ def _score(
     say: Say,
 ) -> None:
     wanted = [(cell, shard) for cell in cells for shard in shards[cell.model.name]]
-    todo = [(c, s) for c, s in wanted if _kept(shard_path(c, s, work)) is None]
+    todo = [(c, s) for c, s in wanted if kept(shard_path(c, s, work), "rows") is None]
     if len(todo) < len(wanted):
         say(f"{len(wanted) - len(todo)} of {len(wanted)} shards are there already")
     packed = {cell: engine_path(cell, work).read_bytes() for cell in {c for c, _ in todo}}
@@ -80,14 +80,3 @@ def _score(
             write_json(shard_path(cell, shard, work), value)
         outcome = f"failed: {failed[cell]}" if isinstance(value, Failure) else "scored"
         say(f"[{done + 1}/{len(todo)}] {cell.label} frames {shard.start}-{shard.stop} {outcome}")
-
-
-def _kept(path: Path) -> dict[str, Any] | None:
-    """A shard's result, None where there is none or it is damaged: then it is made again."""
-    if not path.is_file():
-        return None
-    try:
-        held = read_json(path)
-    except TrtLaneError:
-        return None
-    return held if isinstance(held, dict) and "rows" in held else None
