@@ -1,53 +1,87 @@
-"""In the manner of LaneATT's decode and proposals_to_pred (lucastabelini/LaneATT, 2f8583b).
+"""In the manner of LaneATT and CLRNet, from heads to their Lane objects.
 
-The NMS is a compiled kernel there; ours in numpy stands for it.
+LaneATT: nms, decode and proposals_to_pred of lib/models/laneatt.py, Lane of lib/lane.py
+(lucastabelini/LaneATT, 2f8583b). CLRNet: get_lanes and predictions_to_pred of
+clrnet/models/heads/clr_head.py, Lane of clrnet/utils/lane.py (Turoad/CLRNet, 7269e9d).
+
+The NMS is a CUDA kernel in both, with nothing for a CPU; ours in numpy stands for it. What only
+their evaluations and viewers do, a Lane's spline read at an image's rows, is left out.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.interpolate import InterpolatedUnivariateSpline
 
 from trt_lane.decoders._lane_nms import lane_nms
 from trt_lane.decoders.line_anchor import LineAnchor
+
+_ABSENT = -2
+_MARGIN = 0.01
+
+
+class _Lane:
+    """A spline through points (P, 2) in shares of the frame, from the top downwards."""
+
+    def __init__(self, points: np.ndarray, metadata: dict[str, torch.Tensor]) -> None:
+        x, y = points[:, 0], points[:, 1]
+        self.points, self.metadata = points, metadata
+        self.function = InterpolatedUnivariateSpline(y, x, k=min(3, len(points) - 1))
+        self.min_y, self.max_y = y.min() - _MARGIN, y.max() + _MARGIN
 
 
 def lanes(
     decoder: LineAnchor, cls: np.ndarray, extent: np.ndarray, xs: np.ndarray
 ) -> list[np.ndarray]:
-    """Softmax in torch, NMS, then one lane after the other cut, extended and turned into points."""
-    scores = torch.softmax(torch.from_numpy(np.asarray(cls, np.float32)), dim=1)[:, 1]
+    """Softmax and threshold in torch, NMS, then one lane after the other made a spline."""
+    heads = [torch.from_numpy(np.asarray(head, np.float32)) for head in (cls, extent, xs)]
+    scores = torch.softmax(heads[0], dim=1)[:, 1]
     above = scores >= decoder.threshold if decoder.inclusive else scores > decoder.threshold
-    chosen = above.nonzero().squeeze(1).numpy()
-    if not len(chosen):
+    # The official networks hand over their heads joined: one of these for the three.
+    proposals, scores = torch.cat([head[above] for head in heads], dim=1), scores[above]
+    if not len(proposals):
         return []
-    lines = np.concatenate(
-        [
-            cls[chosen],
-            extent[chosen, :2],
-            extent[chosen, -1:] * np.float32(decoder.length_strips),
-            xs[chosen] * np.float32(decoder.x_px),
-        ],
-        axis=1,
-    )
-    chosen = chosen[lane_nms(lines, scores.numpy()[chosen], decoder.distance_px, decoder.max_lanes)]
+    proposals = proposals[_kept(decoder, proposals, scores)]
+    length = decoder.extent_channels + 1  # behind the logits, the last of the extent
+    proposals[:, length] = torch.round(proposals[:, length] * decoder.length_strips)
     rows = torch.linspace(1, 0, decoder.offsets, dtype=torch.float64)
-    found = []
-    for index in chosen:
-        lane = torch.from_numpy(np.asarray(xs[index], np.float32)) / decoder.x_full
-        strips = decoder.offsets - 1
-        start = min(max(0, int(round(float(extent[index, 0]) * strips))), strips)  # noqa: RUF046
-        length = int(round(float(extent[index, -1]) * decoder.length_strips))  # noqa: RUF046
-        end = min(start + length - 1, strips)
-        lane[end + 1 :] = -1
-        # Going down from the start, what lies inside the image belongs to the lane.
-        outside = ~((lane[:start] >= 0) & (lane[:start] <= 1)).numpy()[::-1]
-        lane[:start][torch.from_numpy(outside.cumsum()[::-1] > 0)] = -1
-        kept = lane >= 0
-        x = lane[kept].double() * decoder.frame_hw[1]
-        height = decoder.frame_hw[0] - decoder.crop_top
-        y = rows[kept] * height + decoder.crop_top
-        points = torch.stack((x, y), dim=1)
-        if len(points) > 1:
-            found.append(points.numpy())
-    return found
+    made = [_lane(decoder, proposal, length, rows) for proposal in proposals]
+    return [lane.points * decoder.frame_hw[::-1] for lane in made if lane is not None]
+
+
+def _kept(decoder: LineAnchor, proposals: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Indices of the lines that the NMS keeps; CLRNet's have units that it does not take."""
+    lines = proposals
+    if (decoder.length_strips, decoder.x_px) != (1, 1):
+        copy = proposals.detach().clone()
+        lines = torch.cat([copy[..., :4], copy[..., decoder.extent_channels + 1 :]], dim=-1)
+        lines[..., 4] = lines[..., 4] * decoder.length_strips
+        lines[..., 5:] = lines[..., 5:] * decoder.x_px
+    kept = lane_nms(lines.numpy(), scores.numpy(), decoder.distance_px, decoder.max_lanes)
+    return torch.from_numpy(kept)
+
+
+def _lane(
+    decoder: LineAnchor, proposal: torch.Tensor, length: int, rows: torch.Tensor
+) -> _Lane | None:
+    """Cut by its length, and extended downwards while inside the image."""
+    strips = decoder.offsets - 1
+    x = proposal[length + 1 :]
+    x = x if decoder.x_full == 1 else x / decoder.x_full
+    start = min(max(0, int(round(proposal[2].item() * strips))), strips)  # noqa: RUF046
+    end = min(start + int(round(proposal[length].item())) - 1, strips)  # noqa: RUF046
+    inside = (x[:start] >= 0.0) & (x[:start] <= 1.0)
+    outside = ~(inside.numpy()[::-1].cumprod()[::-1].astype(bool))
+    x[end + 1 :] = _ABSENT
+    x[:start][outside] = _ABSENT
+    y = rows[x >= 0].flip(0)
+    x = x[x >= 0].flip(0).double()
+    if decoder.crop_top:
+        height = decoder.frame_hw[0]
+        y = (y * (height - decoder.crop_top) + decoder.crop_top) / height
+    if len(x) <= 1:
+        return None
+    points = torch.stack((x.reshape(-1, 1), y.reshape(-1, 1)), dim=1).squeeze(2)
+    metadata = {"start_x": proposal[3], "start_y": proposal[2], "conf": proposal[1]}
+    return _Lane(points.numpy(), metadata)

@@ -116,6 +116,15 @@ def test_a_foreign_library_is_refused(tmp_path):
         PluginLibrary(broken)
 
 
+def test_heads_may_be_read_only(host):
+    heads = {k: v[None].copy() for k, v in CASE.heads.items()}
+    decoder = compiled(host, CASE)
+    expected = decoder.decode(heads)
+    for head in heads.values():
+        head.flags.writeable = False
+    assert same(decoder.decode(heads), expected)
+
+
 def test_a_decoder_of_other_sizes_refuses_the_heads(host):
     case = replace(CASE, decoder=replace(CASE.decoder, lanes=3))
     with pytest.raises(ValueError, match=r"expected \(201, 17, 3\)"):
@@ -126,11 +135,14 @@ def test_a_decoder_of_other_sizes_refuses_the_heads(host):
 
 SOURCE = """
 #include "common/lane_hd.h"
+#include "common/soundness.h"
 using namespace trt_lane;
 #pragma GCC visibility push(default)
 extern "C" {
 void exps(float const* x, float* y, int n) { for (int i = 0; i < n; ++i) y[i] = exp32(x[i]); }
 void floats(Half const* x, float* y, int n) { for (int i = 0; i < n; ++i) y[i] = to_float(x[i]); }
+bool sound_floats(float const* x, int n) { return all_finite(x, n); }
+bool sound_halves(Half const* x, int n) { return all_finite(x, n); }
 void halves(float const* x, Half* y, int n) { for (int i = 0; i < n; ++i) y[i] = to_half(x[i]); }
 }
 """
@@ -178,6 +190,25 @@ def test_every_half_becomes_the_float_that_numpy_gives(arithmetic):
     assert np.array_equal(
         applied(arithmetic.floats, halves, np.float32), halves.astype(np.float32), equal_nan=True
     )
+
+
+@pytest.mark.parametrize(("kind", "name"), [(np.float32, "floats"), (np.float16, "halves")])
+def test_one_number_that_is_none_is_found_wherever_it_is(arithmetic, kind, name):
+    limits = np.finfo(kind)
+    sound = np.resize([limits.max, limits.min, -0.0, limits.smallest_subnormal], 75).astype(kind)
+
+    def found(values: np.ndarray) -> bool:
+        is_sound = getattr(arithmetic, f"sound_{name}")
+        is_sound.restype = ctypes.c_bool
+        return not is_sound(ctypes.c_void_p(values.ctypes.data), len(values))
+
+    for size in (1, 31, 32, 64, 75):
+        assert not found(sound[:size])
+        for at in range(size):
+            for value in (np.nan, np.inf, -np.inf):
+                broken = sound[:size].copy()
+                broken[at] = value
+                assert found(broken)
 
 
 def test_floats_are_rounded_to_halves_as_numpy_does(arithmetic):
