@@ -94,6 +94,8 @@ def _learned(learning: dict[str, Any] | None) -> str:
     if learning is None:
         return ""
     after = f"+{learning['steps_after']}" if learning["steps_after"] else ""
+    if learning.get("block_steps"):  # tables from before blocks could come first lack it
+        after += f" (and {learning['block_steps']} a block before)"
     return f"{learning['units']} x {learning['steps']}{after} steps x {learning['batch']}"
 
 

@@ -140,6 +140,7 @@ def _learning(
         "units": units[recipe.unit](),
         "steps": recipe.steps,
         "steps_after": recipe.steps_after if recipe.order.value == "rounding_first" else 0,
+        "block_steps": recipe.block_steps,
         "batch": recipe.batch,
         "lr_rounding": recipe.lr_rounding,
         "lr_steps": recipe.lr_steps,

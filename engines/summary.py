@@ -89,6 +89,9 @@ def table(summary: dict) -> str:
             ["0"] + [f"{forms[n]['distortion_px']:.3f}" for n in names[1:]],
         )
     )
+    if forms["float"]["mask_iou"] is not None:
+        ious = [f"{forms[n]['mask_iou']:.4f}" for n in names[1:]]
+        lines.append(_row("lane mask IoU with float", ["1", *ious]))
     lines += ["", *_facts(summary)]
     return "\n".join(lines)
 
@@ -172,4 +175,5 @@ def _form(form: Form) -> dict:
         "agreement_f1": form.comparison.agreement.f1,
         "agreement_recall": form.comparison.agreement.recall,
         "distortion_px": form.comparison.distortion_px,
+        "mask_iou": form.mask_iou,
     }

@@ -27,6 +27,7 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.evaluation import Comparison, Network, compare, head_errors, lanes_of
 from trt_lane.files import sha256_file
 from trt_lane.lanes import LaneSet
+from trt_lane.metrics.mask_iou import MaskIou, has_mask
 from trt_lane.metrics.report import DatasetScore, score_labels
 
 REFERENCE_SCHEMA = 3  # as calibrators.reference writes it
@@ -36,11 +37,15 @@ FP16_NOISE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Form:
-    """One form of the network on the data: its lanes, its score, its distance from float."""
+    """One form of the network on the data: its lanes, its score, its distance from float.
+
+    `mask_iou` is that of its lane pixels with float's, None where the decoder reads no mask.
+    """
 
     lanes: list[LaneSet]
     score: DatasetScore | None
     comparison: Comparison
+    mask_iou: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +115,8 @@ def verify(
         noise, drift = _drift(exact, arrays)
         checks = check_graph(graph, card, arrays, read_onnx(float_onnx))
     networks: dict[str, Network] = {"float": GraphRunner(float_onnx), "int8": exact}
+    decoder = decoder_from_dict(card.decoder)
+    masks = MaskIou(decoder, "float") if has_mask(decoder) else None
     backend = None if artifact is None else _backend(artifact)
     if backend is not None:
         networks["engine"] = lambda image: {k: v[None] for k, v in backend.infer(image).items()}
@@ -117,9 +124,10 @@ def verify(
         lanes, labels = lanes_of(
             networks,
             card.image,
-            decoder_from_dict(card.decoder),
+            decoder,
             dataset,
             progress(frames) if progress else frames,
+            None if masks is None else masks.add,
         )
     finally:
         if backend is not None:
@@ -127,7 +135,8 @@ def verify(
     forms = {}
     for name, found in lanes.items():
         score = score_labels(dataset.metric, labels, found) if dataset.metric else None
-        forms[name] = Form(found, score, compare(found, lanes["float"]))
+        iou = None if masks is None else masks.of(name)
+        forms[name] = Form(found, score, compare(found, lanes["float"]), iou)
     share = quantised_share(count_macs(graph))
     return Verification(card, list(frames), forms, noise, drift, share, checks)
 

@@ -16,6 +16,7 @@ import pytest
 
 from calibrators.cli import main as calibrate
 from engines.__main__ import main as engines
+from engines.summary import table
 from trt_lane.cli import main as trt_lane
 from trt_lane.console import guarded
 from trt_lane.datasets import open_dataset
@@ -74,6 +75,16 @@ def made(tmp_path_factory):
         "verify": run(engines, *verify_words(files)),
     }
     return files
+
+
+def test_lane_masks_are_compared_where_the_decoder_reads_one(made):
+    summary = json.loads((made.artifact / "summary.json").read_text())
+    assert "mask IoU" not in table(summary)
+    for form, iou in (("float", 1.0), ("int8", 0.9634), ("engine", 0.9629)):
+        assert summary["forms"][form]["mask_iou"] is None
+        summary["forms"][form]["mask_iou"] = iou
+    (row,) = [line for line in table(summary).splitlines() if "mask IoU" in line]
+    assert row.split()[-3:] == ["1", "0.9634", "0.9629"]
 
 
 @pytest.fixture

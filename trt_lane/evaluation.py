@@ -39,10 +39,12 @@ def lanes_of(
     decoder: Any,
     dataset: Dataset,
     indices: Iterable[int],
+    on_heads: Callable[[dict[str, dict[str, np.ndarray]]], None] | None = None,
 ) -> tuple[dict[str, list[LaneSet]], list[Label]]:
     """Decoded lanes of every network on those frames, in the frames' own pixels.
 
-    A frame of another aspect ratio is cropped to the model's, as calibration does.
+    A frame of another aspect ratio is cropped to the model's, as calibration does. `on_heads` is
+    called with the heads (*shape) of each frame, by network and head name.
     """
     lanes: dict[str, list[LaneSet]] = {name: [] for name in networks}
     labels = []
@@ -50,9 +52,14 @@ def lanes_of(
         labels.append(dataset.label(index))
         fitted = fit_frame(dataset.frame(index), image, Fit.CROP)
         tensor = image.to_tensor(fitted.frame)[None]
-        for name, network in networks.items():
-            heads = {k: np.asarray(v[0], np.float32) for k, v in network(tensor).items()}
-            lanes[name].append(fitted.to_original(decoder(**heads)))
+        heads = {
+            name: {k: np.asarray(v[0], np.float32) for k, v in network(tensor).items()}
+            for name, network in networks.items()
+        }
+        for name, found in heads.items():
+            lanes[name].append(fitted.to_original(decoder(**found)))
+        if on_heads is not None:
+            on_heads(heads)
     return lanes, labels
 
 

@@ -30,6 +30,15 @@ def table(*cells, failed=None):
     }
 
 
+def test_steps_of_blocks_before_the_network_are_said():
+    cell = made_cell(FLOATS, FLOATS)
+    learning = {"unit": "network", "units": 1, "steps": 500, "steps_after": 0, "batch": 4}
+    for blocks, said in (({}, "1 x 500 steps x 4"), ({"block_steps": 0}, "1 x 500 steps x 4")):
+        assert f"| {said} |" in markdown(table({**cell, "learning": {**learning, **blocks}}))
+    text = markdown(table({**cell, "learning": {**learning, "block_steps": 60}}))
+    assert "1 x 500 (and 60 a block before) steps x 4" in text
+
+
 def body(text):
     return [line for line in text.splitlines() if line.startswith("| ")]
 

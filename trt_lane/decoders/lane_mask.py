@@ -57,17 +57,10 @@ class LaneMask:
             drivable: logits (2, h, w) of the drivable area; no lane depends on them.
             lane: logits (2, h, w), background first.
         """
-        shape = (CLASSES, *self.input_hw)
-        lane = np.asarray(lane, np.float32)
-        for name, found in (("drivable", np.shape(drivable)), ("lane", lane.shape)):
-            if found != shape:
-                raise ValueError(f"{name} has shape {found}; expected {shape}")
-        margin = self._margin(lane)
-        # Compared before the sigmoid: the float32 probability of a margin near 0 is exactly 0.5.
-        mask = margin > np.log(self.threshold / (1 - self.threshold))
+        margin = self._margin(drivable, lane)
         lines = [
             line
-            for window, component in self._components(mask)
+            for window, component in self._components(self._is_lane(margin))
             for line in _follow(component, window)
             if len(line) >= self.min_rows
         ]
@@ -76,8 +69,21 @@ class LaneMask:
         scores = [_score(margin, line) for line in lines]
         return LaneSet.from_lanes([self._to_frame(line) for line in lines], self.frame_hw, scores)
 
-    def _margin(self, lane: np.ndarray) -> np.ndarray:
+    def mask(self, drivable: np.ndarray, lane: np.ndarray) -> np.ndarray:
+        """Lane pixels bool (h, w) of one frame; heads as for a call."""
+        return self._is_lane(self._margin(drivable, lane))
+
+    def _is_lane(self, margin: np.ndarray) -> np.ndarray:
+        # Compared before the sigmoid: the float32 probability of a margin near 0 is exactly 0.5.
+        return margin > np.log(self.threshold / (1 - self.threshold))
+
+    def _margin(self, drivable: np.ndarray, lane: np.ndarray) -> np.ndarray:
         """Logit of the lane's probability (h, w); -inf where a logit is not finite."""
+        shape = (CLASSES, *self.input_hw)
+        lane = np.asarray(lane, np.float32)
+        for name, found in (("drivable", np.shape(drivable)), ("lane", lane.shape)):
+            if found != shape:
+                raise ValueError(f"{name} has shape {found}; expected {shape}")
         sound = np.isfinite(lane).all(axis=0)
         background, foreground = np.where(sound, lane, 0)
         with np.errstate(over="ignore"):  # 3e38 + 3e38: surely one or the other
