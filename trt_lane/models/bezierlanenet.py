@@ -157,6 +157,7 @@ def _model(
     network: partial[BezierLaneNet],
     metric: Metric,
     origin: Origin,
+    demo: bool = False,
 ) -> LaneModel:
     columns = decoder.columns
     confidence = Confidence("logits", Activation.SIGMOID, threshold=decoder.threshold)
@@ -172,6 +173,7 @@ def _model(
         metric=metric,
         origin=origin,
         training_only=("segmentation_head.",),
+        demo=demo,
     )
 
 
@@ -212,6 +214,7 @@ MODELS = (
         partial(BezierLaneNet, 18, width=32),
         Metric.CULANE,
         Origin("trt_lane, training/", "Apache-2.0"),
+        demo=True,
     ),
     _official(18, "culane", "73.67"),
     _official(34, "culane", "75.57"),
