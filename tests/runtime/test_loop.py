@@ -83,6 +83,20 @@ def test_a_camera_that_never_was_there_is_lost_from_the_start(folder, monkeypatc
     assert set(faults(out)) == {Fault.CAMERA_LOST}
 
 
+@pytest.mark.parametrize("reason", ["a low rate", "a slow network", "a slow file"])
+def test_a_camera_whose_frames_wait_is_not_lost(folder, monkeypatch, reason):
+    monkeypatch.setattr("trt_lane.runtime.loop.SILENCE_S", 0.05)
+    out = Collector(stop_after=4)
+    rate = 8 if reason == "a low rate" else 0
+    backend = Heads((lambda n: time.sleep(0.1)) if reason == "a slow network" else (lambda n: None))
+    live, pause_s = (False, 0.15) if reason == "a slow file" else (True, 0.002)
+    spec = scripted([frame()] * 1000, live=live, pause_s=pause_s)
+    limits = Limits(max_age_ms=10_000, rate_hz=rate, health_every_s=0)
+    run = make_run(folder, [spec], [out], backends=lambda: backend, limits=limits)
+    go(run)
+    assert set(faults(out)) == {Fault.NONE}
+
+
 def test_a_driver_that_raises_is_a_lost_camera(folder):
     out = Collector(stop_after=15)
     spec = scripted([frame(), cv2.error("unplugged")], [frame()] * 50)

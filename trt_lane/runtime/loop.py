@@ -199,12 +199,15 @@ class Run:
                     self.stop.set()
 
     def _tell_of_silence(self) -> None:
-        """A camera without frames says so by results without lanes."""
+        """A camera without frames says so by results without lanes; a file has its own time."""
         now = time.monotonic_ns()
         for camera, grabber in enumerate(self._grabbers):
+            if grabber.ended or not grabber.spec.live:
+                continue
             last = self._last[camera]
-            quiet_ns = now - max(last.captured_ns, self._told_ns[camera])
-            if grabber.ended or quiet_ns < SILENCE_S * 1e9:
+            # Not when one was taken last: a low rate or a slow network leaves frames waiting.
+            heard_ns = max(last.captured_ns, grabber.mailbox.newest_ns)
+            if now - max(heard_ns, self._told_ns[camera]) < SILENCE_S * 1e9:
                 continue
             self._told_ns[camera] = now
             lanes = LaneSet.from_lanes([], last.frame.shape[:2])

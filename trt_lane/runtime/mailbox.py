@@ -32,6 +32,12 @@ class Mailbox:
         self._held: Captured | None = None
         self._closed = False
         self._dropped = 0
+        self._newest_ns = 0
+
+    @property
+    def newest_ns(self) -> int:
+        """When the newest frame came, taken or not; 0 before the first one."""
+        return self._newest_ns
 
     @property
     def dropped(self) -> int:
@@ -41,6 +47,7 @@ class Mailbox:
     def put(self, captured: Captured) -> None:
         """Leave a frame; with `keep_all` this waits for room, or for `close`."""
         with self._changed:
+            self._newest_ns = captured.captured_ns
             while self._keep_all and self._held is not None and not self._closed:
                 self._changed.wait()
             self._dropped += self._held is not None
