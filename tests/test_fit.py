@@ -86,3 +86,14 @@ def test_another_aspect_ratio_is_refused_by_default():
 def test_what_is_no_frame_is_refused_however_it_should_fit(fit, frame):
     with pytest.raises(TrtLaneError, match="BGR"):
         fit_frame(frame, SPEC, fit)
+
+
+@pytest.mark.parametrize("fit", [Fit.CROP, Fit.STRETCH])
+@pytest.mark.parametrize("size", [(2, 2), (2, 2000), (2000, 2), (10, 10), (5, 9), (30, 50)])
+def test_a_tiny_frame_is_fitted_or_refused_but_never_of_another_view(fit, size):
+    try:
+        fitted = fit_frame(np.zeros((*size, 3), np.uint8), SPEC, fit)
+    except TrtLaneError as error:
+        assert f"{size[1]}x{size[0]}, too small to {fit.value}" in str(error)
+    else:
+        SPEC.check_frame(fitted.frame)

@@ -8,6 +8,7 @@ from enum import Enum
 import cv2
 import numpy as np
 
+from trt_lane.errors import TrtLaneError
 from trt_lane.image import ImageSpec
 from trt_lane.lanes import LaneSet
 
@@ -50,22 +51,46 @@ def fit_frame(frame: np.ndarray, image: ImageSpec, fit: Fit = Fit.ERROR) -> Fitt
     too wide loses the same on both sides.
 
     Raises:
-        TrtLaneError: with Fit.ERROR, when the aspect ratio differs; always, when it is no frame.
+        TrtLaneError: with Fit.ERROR, when the aspect ratio differs; always, when it is no frame, or
+            one of too few pixels to get the model's aspect ratio.
     """
-    image.check_pixels(frame)
+    check_fit(frame, image, fit)
     height, width = frame.shape[:2]
-    if fit is Fit.ERROR or image.same_view((height, width)):
-        image.check_frame(frame)
+    new_height, new_width = _fitted_hw((height, width), image, fit)
+    if (new_height, new_width) == (height, width):
         return Fitted(frame, (height, width))
     if fit is Fit.STRETCH:
-        new_width = max(2, round(height * image.frame_hw[1] / image.frame_hw[0]))
         stretched = cv2.resize(frame, (new_width, height), interpolation=cv2.INTER_LINEAR)
         return Fitted(stretched, (height, width), scale_xy=(width / new_width, 1.0))
-    wanted_height = round(width * image.frame_hw[0] / image.frame_hw[1])
-    if wanted_height <= height:
-        top = round((height - wanted_height) * 2 / 3)
-        cut = frame[top : top + wanted_height]
-        return Fitted(cut, (height, width), offset_xy=(0, top))
+    top, left = round((height - new_height) * 2 / 3), (width - new_width) // 2
+    cut = frame[top : top + new_height, left : left + new_width]
+    return Fitted(cut, (height, width), offset_xy=(left, top))
+
+
+def check_fit(frame: np.ndarray, image: ImageSpec, fit: Fit) -> None:
+    """Refuse what `fit_frame` refuses, as it does; nothing is made."""
+    image.check_pixels(frame)
+    if fit is Fit.ERROR:
+        image.check_frame(frame)
+        return
+    height, width = frame.shape[:2]
+    fitted_hw = _fitted_hw((height, width), image, fit)
+    # Whole pixels of a tiny frame do not come near enough to any aspect ratio.
+    if min(fitted_hw) < 2 or not image.same_view(fitted_hw):
+        expected_h, expected_w = image.frame_hw
+        raise TrtLaneError(
+            f"frame is {width}x{height}, too small to {fit.value} it to the aspect ratio of "
+            f"{expected_w}x{expected_h}; expected a camera's frame"
+        )
+
+
+def _fitted_hw(frame_hw: tuple[int, int], image: ImageSpec, fit: Fit) -> tuple[int, int]:
+    """Height and width that a frame of that size gets."""
+    height, width = frame_hw
+    if fit is Fit.ERROR or image.same_view(frame_hw):
+        return frame_hw
     wanted_width = round(height * image.frame_hw[1] / image.frame_hw[0])
-    left = (width - wanted_width) // 2
-    return Fitted(frame[:, left : left + wanted_width], (height, width), offset_xy=(left, 0))
+    if fit is Fit.STRETCH:
+        return height, max(2, wanted_width)
+    wanted_height = round(width * image.frame_hw[0] / image.frame_hw[1])
+    return (wanted_height, width) if wanted_height <= height else (height, wanted_width)

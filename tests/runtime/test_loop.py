@@ -109,6 +109,7 @@ def test_a_driver_that_raises_is_a_lost_camera(folder):
     [
         np.zeros((0, 0, 3), np.uint8), np.zeros((59, 164), np.uint8),
         np.zeros((59, 164, 3), np.float32), np.zeros((59, 164, 4), np.uint8), "torn",
+        np.zeros((2, 2, 3), np.uint8), np.zeros((10, 10, 3), np.uint8),
     ],
 )  # fmt: skip
 def test_a_corrupt_frame_is_invalid_and_the_next_one_is_not(folder, bad):

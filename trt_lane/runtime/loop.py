@@ -11,7 +11,7 @@ import numpy as np
 
 from trt_lane.detector import Detection
 from trt_lane.errors import TrtLaneError
-from trt_lane.fit import Fit
+from trt_lane.fit import Fit, check_fit
 from trt_lane.image import ImageSpec
 from trt_lane.lanes import LaneSet
 from trt_lane.runtime.engine import Engine
@@ -157,9 +157,7 @@ class Run:
 
     def _is_frame(self, frame: np.ndarray) -> bool:
         try:
-            self._image.check_pixels(frame)
-            if self._fit is Fit.ERROR:
-                self._image.check_frame(frame)
+            check_fit(frame, self._image, self._fit)
         except TrtLaneError as error:
             if not self.health.faults[Fault.BAD_FRAME]:
                 self._log(f"bad frame: {error}")
