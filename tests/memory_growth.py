@@ -19,19 +19,19 @@ def resident_bytes() -> int:
 
 
 def growth_per_frame(call: Callable[[np.ndarray], object], frame: np.ndarray, frames: int) -> float:
-    """Bytes by which memory grows per call, from the smallest values of two late windows.
+    """Bytes by which memory grows per call: the median of what the windows add to the one before.
 
-    The first third warms allocators up; a minimum does not see what is only held for a while.
+    The first window warms allocators up; a minimum does not see what is only held for a while, and
+    the median no single step of an allocator's, which a leak is not.
     """
-    lows = []
-    for third in range(3):
+    lows, window = [], frames // 5
+    for _ in range(5):
         low = None
-        for i in range(frames // 3):
+        for i in range(window):
             call(frame)
             if i % 25 == 0:
                 gc.collect(0)
                 now = resident_bytes()
                 low = now if low is None else min(low, now)
-        if third:
-            lows.append(low)
-    return (lows[1] - lows[0]) / (frames / 3)
+        lows.append(low)
+    return float(np.median(np.diff(lows[1:]))) / window
