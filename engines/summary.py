@@ -92,6 +92,9 @@ def table(summary: dict) -> str:
     if forms["float"]["mask_iou"] is not None:
         ious = [f"{forms[n]['mask_iou']:.4f}" for n in names[1:]]
         lines.append(_row("lane mask IoU with float", ["1", *ious]))
+    if not any(form["lanes"] for form in forms.values()):
+        lines += ["", "No form finds a lane on these frames: nothing above says what INT8 costs."]
+        lines.append("Check the checkpoint (WEIGHTS), and give frames with lanes (DATA).")
     lines += ["", *_facts(summary)]
     return "\n".join(lines)
 
@@ -171,6 +174,7 @@ def _headline(score: dict) -> tuple[str, str]:
 def _form(form: Form) -> dict:
     score: DatasetScore | None = form.score
     return {
+        "lanes": sum(map(len, form.lanes)),
         "score": score.to_dict() if score else None,
         "agreement_f1": form.comparison.agreement.f1,
         "agreement_recall": form.comparison.agreement.recall,

@@ -87,6 +87,15 @@ def test_lane_masks_are_compared_where_the_decoder_reads_one(made):
     assert row.split()[-3:] == ["1", "0.9634", "0.9629"]
 
 
+def test_figures_without_a_lane_are_said_to_say_nothing(made):
+    summary = json.loads((made.artifact / "summary.json").read_text())
+    assert "finds a lane" not in table(summary)
+    for form in summary["forms"].values():
+        assert form["lanes"] > 0
+        form["lanes"] = 0
+    assert "No form finds a lane on these frames" in table(summary)
+
+
 @pytest.fixture
 def copied(made, tmp_path):
     shutil.copytree(made.folder, tmp_path / "copy")

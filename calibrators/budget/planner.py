@@ -153,6 +153,16 @@ def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -
             f"agreement F1 with float is {after.agreement_f1:.4f}; {AGREEMENT_WANTED} is not "
             f"reached with {100 * (1 - CHEAP_SHARE):.0f} % of the MACs in INT8"
         )
+    if not search.has_lanes():
+        reasons.append(
+            "float and INT8 find no lane on these frames, so nothing was measured here: check the "
+            "checkpoint, and give frames with lanes"
+        )
+    elif not before.float_value:
+        reasons.append(
+            "the float network itself scores 0 on these frames, so there was nothing to lose: "
+            "check that the checkpoint, the labels and the model are of one data set"
+        )
     noise = search.noise[frozenset(chosen)]
     if noise.lane_points > search.budget_points:
         reasons.append(

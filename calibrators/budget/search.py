@@ -172,6 +172,10 @@ class Search:
                     return tuple(layers)
         return self.order
 
+    def has_lanes(self) -> bool:
+        """Whether the float network or everything in INT8 finds a lane on the frames."""
+        return any(map(len, (*self._lanes[FLOAT], *self._lanes[FULL])))
+
     def holds(self, verdict: Verdict) -> bool:
         """Whether the budget is held."""
         # 1e-9: a difference of two scores that are equal in decimals is not quite 0.

@@ -21,6 +21,12 @@ SHOWN = 12
 
 def explain(found: Sensitivity) -> list[str]:
     """Why INT8 lost the lanes (or that it did not), in a few sentences."""
+    if not any(map(len, (*found.lanes[FLOAT], *found.lanes[FULL]))):
+        return [
+            f"{found.model.name} finds no lane on these {len(found.frames)} frames, neither in "
+            "float nor in INT8, so nothing below says what INT8 costs: check the checkpoint, and "
+            "give frames with lanes."
+        ]
     full = found.outcome[FULL]
     tau = tau_px(found.model.image.frame_hw)
     cost = f"{full.distortion_px:.2f} px (Lane Distortion Score; a lost lane counts {tau:.0f} px)"

@@ -1,12 +1,13 @@
 import itertools
 import json
 from argparse import ArgumentTypeError
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from two_heads import two_heads, write_frames
+from two_heads import FRAME_HW, two_heads, write_frames
 
 from calibrators.budget.command import describe, points
 from calibrators.budget.plan import Kind, apply_plan
@@ -26,14 +27,17 @@ from engines.card import KEY, ModelCard
 from engines.export import export
 from engines.lint import lint
 from trt_lane.image import ImageSpec
+from trt_lane.lanes import LaneSet
 from trt_lane.models._folded import fold
 from trt_lane.scales import ScaleTable
 
 MINMAX = load_recipe("int8_minmax")
 
 
-def planned(folder, ruined, budget, **limit):
+def planned(folder, ruined, budget, lanes=True, **limit):
     model, network = two_heads(ruined)
+    if not lanes:
+        network.exist2.bias.data[:] = -30
     graph_module = fold(network, model.image.input_hw)
     frames = evaluation_frames(write_frames(folder), model.image, 6)
     table = calibrate(graph_module, frames.inputs, MINMAX)
@@ -163,6 +167,33 @@ def test_few_frames_are_said_to_be_few(tmp_path):
     assert any("more than the budget" in reason for reason in plan.reason)
     words = describe(plan)
     assert "kept in float: place2" in words and "95 % interval" in words
+
+
+def test_where_nothing_sees_a_lane_the_plan_says_that_nothing_was_measured(tmp_path):
+    *_, plan = planned(tmp_path, "place", 0.3, lanes=False)
+    assert plan.kind is Kind.ALL_INT8
+    assert "find no lane on these frames" in describe(plan).replace("\n  ", " ")
+    *_, seeing = planned(tmp_path, "", 0.3)
+    assert "find no lane" not in describe(seeing)
+
+
+def test_a_float_network_that_scores_0_is_said_to(tmp_path):
+    """The labels are far from every lane."""
+    model, network = two_heads()
+    graph_module = fold(network, model.image.input_hw)
+    frames = evaluation_frames(write_frames(tmp_path), model.image, 6)
+    frames.dataset.metric = "culane"
+    far = np.array([[[5.0, 300.0], [6.0, 100.0]]], np.float32)
+    labelled = replace(
+        frames,
+        labels=tuple(
+            replace(label, lanes=LaneSet(far, np.ones(1), FRAME_HW)) for label in frames.labels
+        ),
+    )
+    table = calibrate(graph_module, frames.inputs, MINMAX)
+    plan = plan_budget(model, graph_module, table, labelled, 0.3)
+    assert plan.before.float_value == 0
+    assert "itself scores 0" in describe(plan)
 
 
 def test_a_plan_travels_in_the_table(tmp_path):

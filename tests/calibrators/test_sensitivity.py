@@ -19,8 +19,10 @@ from trt_lane.models._folded import fold
 MINMAX = load_recipe("int8_minmax")
 
 
-def measured(folder, ruined):
+def measured(folder, ruined, lanes=True):
     model, network = two_heads(ruined)
+    if not lanes:
+        network.exist2.bias.data[:] = -30
     graph_module = fold(network, model.image.input_hw)
     found = evaluation_frames(write_frames(folder), model.image, 6)
     table = calibrate(graph_module, found.inputs, MINMAX)
@@ -71,6 +73,11 @@ def test_a_sensitive_trunk_is_not_blamed_on_a_head(tmp_path):
 def test_a_network_that_keeps_its_lanes_is_said_to(tmp_path):
     found = measured(tmp_path, "")
     assert "keeps the lanes" in explain(found)[0]
+
+
+def test_a_network_that_sees_no_lanes_is_not_said_to_keep_them(tmp_path):
+    (line,) = explain(measured(tmp_path, "place", lanes=False))
+    assert "finds no lane on these 6 frames" in line and "keeps" not in line
 
 
 def test_the_report_holds_every_figure_as_plain_json(ruined_place):
