@@ -115,6 +115,17 @@ def test_unknown_fit_and_impossible_threads_are_refused(folder):
         LaneDetector.load(folder, threads=0)
 
 
+def test_a_detector_that_cannot_be_made_gives_its_backend_back(folder, tmp_path, monkeypatch):
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"no library")
+    monkeypatch.setenv("TRT_LANE_PLUGINS", str(broken))
+    backend = FixedHeads(two_lanes())
+    monkeypatch.setattr("trt_lane.detector.open_backend", lambda *given: backend)
+    with pytest.raises(TrtLaneError, match="cannot load"):
+        LaneDetector.load(folder)
+    assert backend.closed
+
+
 def test_the_same_frame_gives_the_same_lanes_after_another(folder):
     with LaneDetector.load(folder, threads=1) as detector:
         first = detector.detect(frame(seed=1))
@@ -200,6 +211,22 @@ def test_closing_lets_the_frame_at_work_finish_and_cancels_the_rest(folder):
     assert all(f.cancelled() or len(f.result(timeout=10)) == 2 for f in futures)
     with pytest.raises(TrtLaneError, match="closed"):
         detector.detect_async(frame())
+
+
+def test_a_frame_that_comes_while_it_closes_begins_nothing_new(folder):
+    """A second thread for the queue would outlive the detector."""
+    refused, detector = [], LaneDetector(EngineArtifact.load(folder), SlowHeads())
+
+    def once_more(_):
+        try:
+            detector.detect_async(frame(295, 820))
+        except TrtLaneError as error:
+            refused.append(str(error))
+
+    futures = [detector.detect_async(frame(295, 820)) for _ in range(QUEUE)]
+    futures[-1].add_done_callback(once_more)
+    detector.close()
+    assert futures[-1].cancelled() and "closed" in refused[0]
 
 
 def test_detect_many_takes_frames_of_any_sizes_and_says_which_answer_is_none(folder):

@@ -55,6 +55,7 @@ class LaneDetector:
         self._input = np.empty((artifact.batch, 3, *artifact.image.input_hw), np.float32)
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
+        self._closing = False
         self._room = threading.BoundedSemaphore(QUEUE)
 
     @classmethod
@@ -77,7 +78,12 @@ class LaneDetector:
             known = ", ".join(f.value for f in Fit)
             raise TrtLaneError(f"fit is {fit!r}; expected one of {known}") from None
         artifact = EngineArtifact.load(path)
-        return cls(artifact, open_backend(artifact, threads), chosen)
+        backend = open_backend(artifact, threads)
+        try:
+            return cls(artifact, backend, chosen)
+        except BaseException:  # nobody else could give it back
+            backend.close()
+            raise
 
     @property
     def batch(self) -> int:
@@ -107,7 +113,8 @@ class LaneDetector:
         self._room.acquire()
         try:
             with self._lock:
-                self._check_open()
+                if self._closing:
+                    raise _closed()
                 if self._worker is None:
                     self._worker = ThreadPoolExecutor(1, "LaneDetector")
                 future = self._worker.submit(self.detect, frame)
@@ -176,7 +183,7 @@ class LaneDetector:
 
     def _check_open(self) -> Backend:
         if self._backend is None:
-            raise TrtLaneError("the detector was closed; load it again")
+            raise _closed()
         return self._backend
 
     def close(self) -> None:
@@ -185,6 +192,7 @@ class LaneDetector:
         A second call does nothing.
         """
         with self._lock:
+            self._closing = True
             worker, self._worker = self._worker, None
         if worker is not None:
             worker.shutdown(wait=True, cancel_futures=True)
@@ -203,6 +211,10 @@ class LaneDetector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _closed() -> TrtLaneError:
+    return TrtLaneError("the detector was closed; load it again")
 
 
 def _library(artifact: EngineArtifact) -> PluginLibrary | None:
@@ -228,8 +240,11 @@ def _parts(fitted: Sequence[Fitted], batch: int, of_one_size: bool) -> Iterator[
 def _compiled_decoder(
     artifact: EngineArtifact, library: PluginLibrary | None
 ) -> Callable[..., Any] | None:
-    """The library's decoder, or None where it has none."""
+    """The library's decoder, or None where it has none that takes the numbers."""
     name = artifact.decoder["name"]
     if library is None or name not in library.decoders:
         return None
-    return library.make(artifact.decoder, {h.name: h.shape for h in artifact.heads})
+    try:
+        return library.make(artifact.decoder, {h.name: h.shape for h in artifact.heads})
+    except TrtLaneError:  # numbers beyond the plugin's limits: numpy has none
+        return None

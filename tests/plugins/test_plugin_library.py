@@ -6,15 +6,19 @@ import ctypes
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from cases import all_cases
 from plugin_builds import EXACT, FLAGS, PLUGINS, compiler, run
 from running import compiled, on_host, same
+from tiny_artifact import DECODER, make_artifact
 
 from trt_lane import plugin_library
+from trt_lane.artifact import HeadShape
 from trt_lane.decoders import decoder_to_dict
+from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
 from trt_lane.plugin_library import HOST_NAME, PLUGINS_NAME, VARIABLE, PluginLibrary
 
@@ -107,6 +111,21 @@ def test_libraries_are_found_by_folder_or_variable(host, tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(TrtLaneError, match=r"where no libtrt_lane_host\.so lies"):
         plugin_library.find_host_library()
+
+
+def test_numbers_beyond_a_plugins_limits_are_decoded_by_numpy(host, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(host.path))
+    artifact = make_artifact(tmp_path)
+    with LaneDetector.load(artifact.folder, threads=1) as detector:
+        assert detector.decodes_compiled
+    logits = np.zeros((*DECODER.head_shape[:2], 65), np.float32)  # the plugin's limit is 64 lanes
+    logits[2] = 20
+    decoder, head = {**artifact.decoder, "lanes": 65}, HeadShape("logits", logits.shape)
+    wide = replace(artifact, decoder=decoder, heads=(head,))
+    backend = SimpleNamespace(infer=lambda image: {"logits": logits}, close=lambda: None)
+    with LaneDetector(wide, backend) as detector:
+        assert not detector.decodes_compiled
+        assert len(detector.detect(np.zeros((590, 1640, 3), np.uint8))) == 65
 
 
 def test_a_foreign_library_is_refused(tmp_path):
