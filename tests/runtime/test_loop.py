@@ -97,9 +97,10 @@ def test_a_camera_whose_frames_wait_is_not_lost(folder, monkeypatch, reason):
     assert set(faults(out)) == {Fault.NONE}
 
 
-def test_a_driver_that_raises_is_a_lost_camera(folder):
+@pytest.mark.parametrize("error", [cv2.error("unplugged"), MemoryError(), OSError(5, "I/O error")])
+def test_a_driver_that_raises_is_a_lost_camera(folder, error):
     out = Collector(stop_after=15)
-    spec = scripted([frame(), cv2.error("unplugged")], [frame()] * 50)
+    spec = scripted([frame(), error], [frame()] * 50)
     health = go(make_run(folder, [spec], [out]))
     assert health.cameras_lost == 1 and faults(out).count(Fault.NONE) >= 10
 
@@ -214,6 +215,23 @@ def test_an_output_that_fails_is_left_out_and_the_run_goes_on(folder, error):
     assert full.closed and any("full disk" in line for line in log)
 
 
+def test_an_output_that_fails_to_close_too_spoils_nothing(folder):
+    class Broken(Collector):
+        name = "broken"
+
+        def publish(self, result, frame):
+            raise OSError("the node is gone")
+
+        def close(self):
+            raise RuntimeError("so is its context")
+
+    out, log = Collector(), []
+    spec = scripted([frame()] * 5, live=False)
+    health = go(make_run(folder, [spec], [Broken(), out], keep_all=True, log=log))
+    assert (len(out.results), health.output_errors) == (5, 1)
+    assert any("so is its context" in line for line in log)
+
+
 def test_the_rate_is_kept(folder):
     out = Collector(stop_after=10)
     limits = Limits(max_age_ms=1000, rate_hz=50, health_every_s=0)
@@ -230,7 +248,7 @@ def test_a_stop_is_heard_while_no_frame_comes(folder):
     assert time.monotonic() - start < 5
 
 
-def test_a_driver_that_never_comes_back_does_not_keep_the_run_from_ending(folder):
+def test_drivers_that_never_come_back_do_not_keep_the_run_from_ending(folder):
     never = threading.Event()
 
     class Hanging:
@@ -240,13 +258,15 @@ def test_a_driver_that_never_comes_back_does_not_keep_the_run_from_ending(folder
         def close(self):
             pass
 
-    spec = scripted()
-    object.__setattr__(spec, "open", Hanging)
-    run = make_run(folder, [spec], [])
+    specs = [scripted() for _ in range(4)]
+    for spec in specs:
+        object.__setattr__(spec, "open", Hanging)
+    run = make_run(folder, specs, [])
     threading.Timer(0.1, run.stop.set).start()
     start = time.monotonic()
     run.go()
-    assert time.monotonic() - start < 10
+    # All at once: one after the other they would take longer than the watchdog has patience.
+    assert time.monotonic() - start < 2 * grabber_module.DRIVER_S
     never.set()
 
 

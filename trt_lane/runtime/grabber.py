@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
-import cv2
-
 from trt_lane.runtime.backoff import Backoff
 from trt_lane.runtime.mailbox import Captured, Mailbox
 from trt_lane.runtime.source import Source, SourceSpec
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 5.0
+# What a driver may take to come back from its last read.
+DRIVER_S = 2.0
 
 
 class Grabber:
@@ -42,6 +42,7 @@ class Grabber:
         self._arrived, self._loop = arrived, loop
         self._period_ns = round(1e9 / rate_hz) if rate_hz else 0
         self._stop = threading.Event()
+        self._stopped_ns = 0
         # A driver that never returns from a read must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name=f"grab {spec.name}", daemon=True)
 
@@ -49,12 +50,19 @@ class Grabber:
         """Begin."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """End; waits so long for the driver to come back."""
-        self._stop.set()
+    def ask_to_stop(self) -> None:
+        """Begin to end; waits for nothing."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._stopped_ns = time.monotonic_ns()
         self.mailbox.close()
+
+    def stop(self) -> None:
+        """End; the driver has DRIVER_S from the first asking on to come back."""
+        self.ask_to_stop()
         if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            asked_s = (time.monotonic_ns() - self._stopped_ns) / 1e9
+            self._thread.join(max(0.0, DRIVER_S - asked_s))
 
     def _run(self) -> None:
         sequence, retry = 0, Backoff(FIRST_RETRY_S, LAST_RETRY_S)
@@ -82,7 +90,7 @@ class Grabber:
     def _open(self) -> Source | None:
         try:
             return self.spec.open()
-        except cv2.error:  # what a driver says while its device is being unplugged
+        except Exception:  # whatever a driver has to say while its device is unplugged
             return None
 
     def _read(self, source: Source, sequence: int, retry: Backoff) -> int:
@@ -90,7 +98,7 @@ class Grabber:
         while not self._stop.is_set():
             try:
                 frame = source.read()
-            except cv2.error:
+            except Exception:  # this thread must not end while its camera may come back
                 frame = None
             if frame is None:
                 return sequence

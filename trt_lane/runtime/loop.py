@@ -97,8 +97,12 @@ class Run:
                 self._tell_of_silence()
                 self._say_health()
         finally:
+            # All are told before one is waited for: together they take no longer than the slowest.
+            for grabber in self._grabbers:
+                grabber.ask_to_stop()
             for grabber in self._grabbers:
                 grabber.stop()
+                self._watchdog.beat()
             self._engine.close()
         return self.health
 
@@ -191,7 +195,10 @@ class Run:
                 self.health.output_errors += 1
                 self._log(f"{output.name}: {error or type(error).__name__}; it gets nothing more")
                 self._outputs.remove(output)
-                output.close()
+                try:
+                    output.close()
+                except Exception as second:  # what cannot go on cannot always end, either
+                    self._log(f"{output.name} does not close: {second or type(second).__name__}")
             else:
                 if output.wants_end:
                     self.stop.set()
