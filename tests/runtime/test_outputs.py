@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -64,6 +65,29 @@ def test_a_reader_gets_the_newest_result_of_each_camera(tmp_path):
         assert found.lanes.frame_hw == (295, 820)
     writer.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_ends_leaves_the_memory_of_the_one_that_took_its_name(tmp_path):
+    first = SharedMemory("test", 1, tmp_path)
+    second = SharedMemory("test", 1, tmp_path)
+    first.close()
+    second.publish(result(sequence=3), None)
+    with SharedMemoryReader("test", tmp_path) as reader:
+        assert reader.read().sequence == 3
+    second.close()
+    second.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("camera", [-1, 2, 99])
+def test_a_camera_that_the_writer_does_not_have_is_refused(tmp_path, camera):
+    writer = SharedMemory("test", 2, tmp_path)
+    with (
+        SharedMemoryReader("test", tmp_path) as reader,
+        pytest.raises(TrtLaneError, match=f"no camera {camera}.*from 0 to 1"),
+    ):
+        reader.read(camera)
+    writer.close()
 
 
 def test_a_reader_never_gets_lanes_that_are_too_old(tmp_path):
@@ -205,6 +229,25 @@ def test_nobody_listening_is_no_error():
     for _ in range(5):
         out.publish(result(), None)
     out.close()
+
+
+@pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH])
+def test_a_network_that_is_down_for_a_moment_gets_the_next_result(code):
+    with receiver() as channel:
+        out = Udp(f"127.0.0.1:{channel.getsockname()[1]}")
+        whole, given = out._socket, [code, errno.EPERM]
+
+        def sendto(data, address):
+            raise OSError(given.pop(0), "")
+
+        out._socket = SimpleNamespace(sendto=sendto)
+        out.publish(result(), None)
+        with pytest.raises(PermissionError):  # a firewall's word is no accident
+            out.publish(result(), None)
+        out._socket = whole
+        out.publish(result(sequence=7), None)
+        assert json.loads(channel.recv(MAX_BYTES + 1))["sequence"] == 7
+        out.close()
 
 
 @pytest.mark.parametrize(

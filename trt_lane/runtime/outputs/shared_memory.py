@@ -18,6 +18,7 @@ import re
 import struct
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ class SharedMemory:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             handle = os.open(self._path, flags, 0o600)
             try:
+                self._file = os.fstat(handle).st_ino
                 os.ftruncate(handle, size)
                 self._memory = mmap.mmap(handle, size)
             finally:
@@ -81,7 +83,9 @@ class SharedMemory:
     def close(self) -> None:
         """Leave; the file goes, so that nobody opens the last result of a run that has ended."""
         self._memory.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if self._path.stat().st_ino == self._file:  # else it is another run's by now
+                self._path.unlink()
 
 
 class SharedMemoryReader:
@@ -114,7 +118,12 @@ class SharedMemoryReader:
         """The newest result as it is now: without its lanes when it is too old.
 
         None before the first one, or when no whole record was to be had.
+
+        Raises:
+            TrtLaneError: the writer has no such camera, or is of another version.
         """
+        if not 0 <= camera < self.cameras:
+            raise TrtLaneError(f"no camera {camera}; expected one from 0 to {self.cameras - 1}")
         start = camera * RECORD_BYTES
         for _ in range(_TRIES):
             record = self._memory[start : start + RECORD_BYTES]

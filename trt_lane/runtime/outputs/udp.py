@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import re
 import socket
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,13 @@ from trt_lane.runtime.result import FrameResult
 
 # What IPv4 carries in one datagram.
 MAX_BYTES = 65_507
+# Of a network that is down for now, of a reader that is not there, of a full buffer.
+_PASSING = frozenset(
+    {
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+        *(errno.ECONNREFUSED, errno.ENOBUFS, errno.EAGAIN),
+    }
+)
 
 
 class Udp:
@@ -43,12 +50,15 @@ class Udp:
         self._socket.setblocking(False)
 
     def publish(self, result: FrameResult, frame: np.ndarray | None) -> None:
-        """Send; nobody listening and a full buffer are no errors, since results grow old anyway."""
+        """Send; what passes by itself is no error: the next result finds another network."""
         data = self._encoded(result)
         if len(data) > MAX_BYTES:
             data = self._encoded(_thinned(result, MAX_BYTES / len(data)))
-        with suppress(ConnectionRefusedError, BlockingIOError):
+        try:
             self._socket.sendto(data, self._address)
+        except OSError as error:
+            if error.errno not in _PASSING:
+                raise
 
     def close(self) -> None:
         """Close the socket."""
