@@ -201,6 +201,15 @@ def test_differing_keys_and_shapes_are_named(tmp_path):
     )
 
 
+def test_part_of_a_checkpoint_is_named_as_such(tmp_path):
+    torch.save({k: v for k, v in weights().items() if k.startswith("bn.")}, tmp_path / "a.pth")
+    assert_refused(
+        tmp_path / "a.pth",
+        r"is only part of a checkpoint of small.any: 2 of 7 keys are missing, first: conv\.weight, "
+        r"conv\.bias; give WEIGHTS=",
+    )
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
     broken = weights()

@@ -106,9 +106,18 @@ def _fitted(model: LaneModel, expected: Mapping[str, Tensor], path: Path) -> dic
             found.setdefault(key, torch.zeros_like(value))
     differences = _differences(_shapes(expected), _shapes(found))
     if differences:
+        fitting = _models_of(_shapes(found))
+        lacks_only = all(
+            key in expected and expected[key].shape == found[key].shape for key in found
+        )
+        wrong = "only part of" if lacks_only and not fitting else "not"
         raise TrtLaneError(
-            f"{path} is not a checkpoint of {model.name}: {differences}; "
-            f"{_advice(model, _shapes(found))}"
+            f"{path} is {wrong} a checkpoint of {model.name}: {differences}; "
+            + (
+                f"it fits MODEL={' or MODEL='.join(fitting[:SHOWN])}"
+                if fitting
+                else f"give WEIGHTS={_file(model)}"
+            )
         )
     fitted = {key: found[key].to(value.dtype) for key, value in expected.items()}
     bad = [key for key, value in fitted.items() if not torch.isfinite(value).all()]
@@ -240,11 +249,9 @@ def _first(names: Iterable[str]) -> str:
     return ", ".join(list(names)[:SHOWN])
 
 
-def _advice(model: LaneModel, found: Mapping[str, tuple[int, ...]]) -> str:
-    fitting = [name for family in list_families() for name in _fitting(family, found)]
-    if fitting:
-        return f"it fits MODEL={' or MODEL='.join(fitting[:SHOWN])}"
-    return f"give WEIGHTS={_file(model)}"
+def _models_of(found: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Models that the shapes fit."""
+    return [name for family in list_families() for name in _fitting(family, found)]
 
 
 def _fitting(family: str, found: Mapping[str, tuple[int, ...]]) -> list[str]:
