@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from calibrators.collect import Progress, collect
 from calibrators.equalise import find_equalisation
 from calibrators.fake_quant import round_to_levels
+from calibrators.frames import frame_warnings
 from calibrators.insert import quantisation_sites, quantised_layers
 from calibrators.recipe import QuantRecipe
 from calibrators.steps import activation_scale, edge_bits, weight_scale
@@ -81,6 +82,7 @@ def calibrate(
         "seconds": round(time.monotonic() - start, 3),
         "simulated": not recipe.deployable,
         "dead_tensors": sorted(k for k, s in statistics.items() if s.absmax == 0),
+        "warnings": frame_warnings(frames),
     }
     return ScaleTable(
         sites, activations, weights, rounded, maxima, digests, info, equalised=equalisation

@@ -34,3 +34,28 @@ def calibration_frames(spec: str, image: ImageSpec, wanted: int) -> Tensor:
         for i in progress(indices, len(indices), "frames")
     ]
     return torch.from_numpy(np.stack(inputs))
+
+
+def frame_warnings(frames: Tensor) -> list[str]:
+    """What makes frames a poor basis for steps, one sentence each; [] when there is nothing.
+
+    Steps are made of them all the same, by the same rules: they fit what was there.
+
+    Args:
+        frames: network inputs float32 (F, 3, h, w).
+    """
+    count = len(frames)
+    advice = "calibrate on some dozens of different road images"
+    same = all(torch.equal(frame, frames[0]) for frame in frames)
+    blank = sum(bool((frame.amax((1, 2)) == frame.amin((1, 2))).all()) for frame in frames)
+    warnings = []
+    if blank:
+        warnings.append(f"{blank} of {count} calibration frames show one colour only; {advice}")
+    if same:
+        what = (
+            "there is one calibration frame"
+            if count == 1
+            else (f"all {count} calibration frames are the same")
+        )
+        warnings.append(f"{what}: steps fit that image and may clip on others; {advice}")
+    return warnings

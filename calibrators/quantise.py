@@ -83,6 +83,7 @@ def quantise(
         resume,
         bar,
     )
+    warnings = [*table.info["warnings"], *warnings]
     info = {**table.info, "seconds": round(time.monotonic() - start, 3), "warnings": warnings}
     return dataclasses.replace(learned, info=info)
 

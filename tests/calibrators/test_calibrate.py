@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -6,10 +7,13 @@ import tiny_networks
 import torch
 from tiny_networks import HW, folded, frames, made
 from torch import nn
+from two_heads import two_heads
 
 from calibrators.calibrate import calibrate, weight_scale
 from calibrators.observers import OBSERVERS
+from calibrators.quantise import quantise
 from calibrators.recipe import TensorRecipe, list_recipes, load_recipe
+from calibrators.shorten import shortened
 from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import fold, weights_digest
 
@@ -60,6 +64,28 @@ def test_frames_that_are_not_finite_are_refused(odd):
 def test_no_frames_are_refused():
     with pytest.raises(TrtLaneError, match=r"expected \(F, 3, h, w\)"):
         calibrate(folded("chain"), frames()[:0], MINMAX)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (frames(1), "there is one calibration frame"),
+        (frames(1).expand(3, -1, -1, -1), "all 3 calibration frames are the same"),
+        (torch.cat([frames(2), torch.full((1, 3, *HW), -1.7)]), "1 of 3 .* one colour only"),
+    ],
+    ids=["one", "identical", "black"],
+)
+@pytest.mark.parametrize("recipe", ["int8_minmax", "int8_selective_focus"])
+def test_frames_that_say_little_are_named_and_still_calibrated_on(recipe, images, message):
+    model, network = two_heads()
+    recipe = shortened(load_recipe(recipe), 0.001)
+    table = quantise(model, fold(network, HW), images.contiguous(), recipe)
+    assert re.search(message, " ".join(table.info["warnings"]))
+    assert all(np.isfinite(s.value).all() for s in table.activations.values())
+
+
+def test_good_frames_are_not_warned_of():
+    assert calibrate(folded("chain"), frames(), MINMAX).info["warnings"] == []
 
 
 def test_weights_that_are_not_finite_are_refused_by_the_tensor_they_spoil():
