@@ -161,3 +161,27 @@ def test_an_added_frame_counts_as_other_data(built, tmp_path):
     assert stages_to_run(built, **data) == []
     (frames / "1.jpg").write_bytes(b"two")
     assert stages_to_run(built, **data) == ALL_BUT_FLOAT
+
+
+@pytest.mark.parametrize(
+    ("variable", "commands"), [("EXPORT_CODE", ("export", "lint")), ("BUILD_CODE", ("build",))]
+)
+def test_a_stage_is_made_again_when_any_of_its_own_code_changes(variable, commands):
+    listed = make(f"--eval=listed: ; @echo $({variable})", "listed").stdout.split()
+    assert listed and all((ROOT / path).is_file() for path in listed)
+    # What a command reads its choices with decides nothing by itself.
+    assert set(imported(f"engines/commands/{c}.py" for c in commands)) - set(listed) <= {
+        "engines/target.py"
+    }
+
+
+def imported(paths):
+    """Files of engines/ that files import, themselves left out, and what those import."""
+    found, todo = set(), list(paths)
+    while todo:
+        text = (ROOT / todo.pop()).read_text(encoding="utf-8")
+        names = re.findall(r"^ *from engines\.(\w+) import", text, re.MULTILINE)
+        new = {f"engines/{name}.py" for name in names} - found
+        found |= new
+        todo += new
+    return found
