@@ -62,9 +62,16 @@ def test_realtime_takes_the_files_own_time(folder, drive):
         (["--shared-memory", "../x"], "no name"),
         (["--rate", "-1"], "--rate is -1"),
         (["--record", "/nowhere/out.avi"], "no folder"),
+        (["--record", "out.txt"], "out.txt is no name of a video; expected one of .avi"),
+        (["--record", "out"], "out is no name of a video"),
+        (["--record", "drive.avi"], "drive.avi is what is being read"),
+        (["--record", "folder.avi"], "folder.avi is a folder"),
+        (["--threads", "99999999999"], "threads is 99999999999; expected 1 to 1024"),
     ],
 )
-def test_wrong_wishes_are_one_line(folder, drive, capsys, more, message):
+def test_wrong_wishes_are_one_line(folder, drive, capsys, more, message, monkeypatch):
+    monkeypatch.chdir(drive.parent)
+    (drive.parent / "folder.avi").mkdir(exist_ok=True)
     assert main(run_words(folder, drive, *more)) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
@@ -93,9 +100,24 @@ def test_sources_that_are_none_are_refused(tmp_path, drive):
         video(tmp_path / "none.mp4")
 
 
-def test_a_password_in_a_streams_address_is_not_shown():
-    spec = camera("rtsp://user:secret@10.0.0.5/stream")
-    assert spec.name == "rtsp://10.0.0.5/stream" and spec.live
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rtsp://user:secret@10.0.0.5/stream",
+        "rtsp://user:se@secret/x@10.0.0.5/stream",
+        "RTSP://10.0.0.5/user=admin_password=secret",
+        "rtsp://10.0.0.5?password=secret",
+    ],
+)
+def test_a_password_in_a_streams_address_is_not_shown(address):
+    spec = camera(address)
+    assert spec.name.lower() == "rtsp://10.0.0.5" and spec.live
+    with pytest.raises(TrtLaneError, match="no camera 'x") as refused:
+        camera(f"x{address}")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_camera_is_named_by_its_device():
     assert camera("2").name == camera("/dev/video2").name == "/dev/video2"
 
 

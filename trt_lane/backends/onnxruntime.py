@@ -12,18 +12,21 @@ import numpy as np
 from trt_lane.artifact import EngineArtifact
 from trt_lane.errors import TrtLaneError
 
+# More than any vehicle has cores; a system that cannot start so many ends the process.
+MAX_THREADS = 1024
+
 
 class OnnxRuntimeBackend:
     """A session on the CPU.
 
     Args:
         artifact: verified; its engine is an ONNX file.
-        threads: at least 1, or None for as many as ONNX Runtime finds cores.
+        threads: 1 to MAX_THREADS, or None for as many as ONNX Runtime finds cores.
     """
 
     def __init__(self, artifact: EngineArtifact, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise TrtLaneError(f"threads is {threads}; expected 1 or more")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise TrtLaneError(f"threads is {threads}; expected 1 to {MAX_THREADS}")
         try:
             import onnxruntime
         except ImportError as error:

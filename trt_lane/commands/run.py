@@ -158,8 +158,11 @@ def _outputs(args: argparse.Namespace, specs: list, stack: Any) -> list:
 
         add(JsonLines(sys.stdout))
     if args.record:
+        from trt_lane.errors import TrtLaneError
         from trt_lane.runtime.outputs.overlay import Recorder
 
+        if args.record.exists() and any(path.samefile(args.record) for path in args.video or ()):
+            raise TrtLaneError(f"{args.record} is what is being read; record into another file")
         add(Recorder(args.record, args.rate or specs[0].rate_hz or 25.0))
     if args.window:
         from trt_lane.runtime.outputs.overlay import Window

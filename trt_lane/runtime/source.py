@@ -68,13 +68,20 @@ def camera(text: str) -> SourceSpec:
         pipeline = _CSI.format(int(csi[1]))
         return SourceSpec(text, True, lambda: _opened(pipeline, cv2.CAP_GSTREAMER))
     if _STREAM.fullmatch(text):
-        shown = re.sub(r"//[^/@]*@", "//", text)
-        return SourceSpec(shown, True, lambda: _opened(text, cv2.CAP_FFMPEG))
+        return SourceSpec(_shown(text), True, lambda: _opened(text, cv2.CAP_FFMPEG))
     if text and Path(text).is_file():
         raise TrtLaneError(f"{text} is a file; for a video say --video {text}")
     raise TrtLaneError(
-        f"no camera {text!r}; expected a number, /dev/video0, csi:0 or rtsp://host/path"
+        f"no camera {_shown(text)!r}; expected a number, /dev/video0, csi:0 or rtsp://host/path"
     )
+
+
+def _shown(text: str) -> str:
+    """An address as far as its host: before it and behind it there may be passwords."""
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return text
+    return f"{scheme}://{re.split('[/?#]', rest.rpartition('@')[2])[0]}"
 
 
 def video(path: Path) -> SourceSpec:

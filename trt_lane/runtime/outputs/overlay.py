@@ -20,6 +20,8 @@ RESERVE_BYTES = 256 << 20
 _CHECK_EVERY = 25
 _PROBE_S = 20
 _KEYS_TO_END = frozenset({27, ord("q")})
+# By container.
+_CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 _WHITE, _RED, _BLACK = (255, 255, 255), (60, 60, 255), (0, 0, 0)
 
 
@@ -83,6 +85,11 @@ class Recorder:
         self._video: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._frames = 0
+        if path.suffix.lower() not in _CODECS:
+            known = ", ".join(sorted(_CODECS))
+            raise TrtLaneError(f"{path} is no name of a video; expected one of {known}")
+        if path.is_dir():
+            raise TrtLaneError(f"{path} is a folder; expected a video's name, such as {path}/1.mp4")
         if not path.parent.is_dir():
             raise TrtLaneError(f"no folder {path.parent} to record into")
 
@@ -112,7 +119,7 @@ class Recorder:
 
     def _open(self, picture: np.ndarray) -> None:
         self._size = picture.shape[1::-1]
-        codec = cv2.VideoWriter_fourcc(*("mp4v" if self._path.suffix == ".mp4" else "MJPG"))
+        codec = cv2.VideoWriter_fourcc(*_CODECS[self._path.suffix.lower()])
         self._video = cv2.VideoWriter(str(self._draft), codec, self._rate_hz, self._size)
         if not self._video.isOpened():
             self._video = None
