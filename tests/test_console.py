@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from trt_lane.console import INTERRUPTED, guarded
@@ -95,3 +96,12 @@ def test_a_reader_that_leaves_is_no_error():
     )
     assert done.stdout == "0\n0\n"
     assert done.stderr == ""
+
+
+def test_too_little_memory_is_one_line(capsys):
+    assert guarded("prog", lambda: np.empty(1 << 60, np.uint8).size) == 2
+    err = capsys.readouterr().err
+    assert (
+        err.startswith("prog: error: not enough memory (Unable to allocate")
+        and err.count("\n") == 1
+    )

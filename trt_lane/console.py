@@ -37,8 +37,8 @@ class Parser(argparse.ArgumentParser):
 def guarded(program: str, main: Callable[[], int]) -> int:
     """Run a command line; a TrtLaneError becomes one line on stderr and its exit status.
 
-    So does a full disk or a missing right. SIGTERM ends it as Ctrl-C does: with everything
-    unfinished taken away.
+    So does a full disk, a missing right or too little memory. SIGTERM ends it as Ctrl-C does: with
+    everything unfinished taken away.
     """
     for name, value in _SILENT_CODECS.items():
         os.environ.setdefault(name, value)
@@ -61,6 +61,10 @@ def guarded(program: str, main: Callable[[], int]) -> int:
         # The reader (head, less) has left: nothing is wrong, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        said = f" ({error})" if str(error) else ""
+        sys.stderr.write(f"{program}: error: not enough memory{said}; end other programs\n")
+        return TrtLaneError.exit_status
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
