@@ -74,6 +74,20 @@ def test_rollback_goes_back_and_forth(bundles, store, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_rollback_to_an_engine_that_this_runtime_does_not_take_is_refused(bundles, store, capsys):
+    """After an update of the system: the engine that works stays."""
+    first, second = (install(b, store, threads=1).name for b in bundles[:2])
+    old = EngineArtifact.load(store.engines / first)
+    for change, message in (
+        ({"runtime_range": ("0.1", "0.2")}, r"accepted: 0.1 up to but not 0.2"),
+        ({"runtime": "tensorrt", "compute_capabilities": (87,)}, "tensorrt"),
+    ):
+        dataclasses.replace(old, **change).save()
+        assert main(["rollback", "--root", str(store.root)]) == 2
+        assert message in capsys.readouterr().err
+        assert store.state().current == second
+
+
 def test_rollback_without_a_previous_engine_is_refused(bundles, store):
     with store.locked(), pytest.raises(TrtLaneError, match="no engine before"):
         store.rollback()
@@ -188,11 +202,33 @@ def test_a_vehicle_with_keys_takes_only_what_they_signed(bundles, store, tmp_pat
     assert install(signed, store, threads=1).signer == "signed by fleet.pub"
 
 
-def test_keys_that_cannot_be_read_are_not_taken_for_none(bundles, store):
+@pytest.mark.parametrize("how", ["a file", "a link to nowhere", "another suffix"])
+def test_keys_that_cannot_be_read_are_not_taken_for_none(bundles, store, how):
     store.root.mkdir()
-    (store.root / "keys").write_text("not a folder")
-    with pytest.raises(TrtLaneError, match=r"cannot read .*keys"):
+    keys = store.root / "keys"
+    if how == "a file":
+        keys.write_text("not a folder")
+    elif how == "a link to nowhere":
+        keys.symlink_to(store.root / "nowhere")
+    else:
+        keys.mkdir()
+        (keys / "fleet.pem").write_text("whatever it holds")
+    with pytest.raises(TrtLaneError, match=r"(cannot read .*|fleet\.pem and no \*\.pub)"):
         install(bundles[0], store, threads=1)
+    assert store.state().current is None
+
+
+def test_an_empty_folder_of_keys_is_none(bundles, store):
+    (store.root / "keys").mkdir(parents=True)
+    assert install(bundles[0], store, threads=1).signer == "unsigned"
+
+
+def test_a_folder_that_is_called_as_the_runtime_is_no_runtime(tmp_path, monkeypatch):
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if importlib.util.find_spec("tensorrt").origin is not None:
+        pytest.skip("TensorRT is installed")
+    assert builder_version(BuilderKind.TENSORRT) is None
 
 
 def test_two_installations_at_once_are_one_too_many(bundles, store):

@@ -16,10 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify it, switch, say so."""
+    from trt_lane.installing.facts import check_engine
     from trt_lane.installing.store import Store
 
     store = Store(args.root)
     with store.locked():
-        state = store.rollback()
+        state = store.rollback(check_engine)
     print(f"{state.current} is current in {store.root}, {state.previous} the one before it")
     return 0

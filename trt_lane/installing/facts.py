@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from trt_lane.artifact import EngineArtifact
 from trt_lane.building.recipe import BuilderKind, BuildRecipe
 from trt_lane.bundle.manifest import Needs
 from trt_lane.errors import TrtLaneError
@@ -100,6 +101,21 @@ def check_machine(recipe: BuildRecipe, needs: Needs, facts: MachineFacts) -> Non
             )
 
 
+def check_engine(artifact: EngineArtifact) -> None:
+    """Refuse an engine that the runtime or the GPU of this machine does not take (any more).
+
+    Raises:
+        TrtLaneError: the runtime is gone, of another version, or on another GPU.
+    """
+    builder = BuilderKind(artifact.runtime)
+    version = builder_version(builder)
+    if version is None:
+        raise TrtLaneError(
+            f"{artifact.folder.name} needs {_MODULES[builder]}, which is not installed here"
+        )
+    artifact.check_runtime(version, compute_capability() if artifact.compute_capabilities else None)
+
+
 _SAME = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -114,7 +130,8 @@ def builder_version(builder: BuilderKind) -> str | None:
         module = __import__(_MODULES[builder])
     except (ImportError, OSError):
         return None
-    return str(module.__version__)
+    version = getattr(module, "__version__", None)  # a folder of that name is a module, too
+    return None if version is None else str(version)
 
 
 def compute_capability(device: int = 0) -> int | None:

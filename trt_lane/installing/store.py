@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,14 +97,25 @@ class Store:
         return EngineArtifact.load(self.current_folder())
 
     def keys(self) -> list[Path]:
-        """Public keys of those whose bundles this vehicle takes."""
+        """Public keys of those whose bundles this vehicle takes.
+
+        Raises:
+            TrtLaneError: there are some that cannot be read, which is not the same as none.
+        """
         folder = self.root / "keys"
-        try:
-            return sorted(p for p in folder.iterdir() if p.suffix == ".pub")
-        except FileNotFoundError:
+        if not os.path.lexists(folder):
             return []
-        except OSError as error:  # keys that cannot be read are not the same as no keys
+        try:
+            found = sorted(folder.iterdir())
+        except OSError as error:
             raise TrtLaneError(f"cannot read {folder}: {error.strerror}") from None
+        keys = [path for path in found if path.suffix == ".pub"]
+        if found and not keys:
+            raise TrtLaneError(
+                f"{folder} holds {found[0].name} and no *.pub; a public key is taken by the name "
+                "KEY.pub, so rename it, or take the folder away to accept everybody's bundles"
+            )
+        return keys
 
     # -- changing -----------------------------------------------------------------------------
 
@@ -157,12 +168,16 @@ class Store:
         before = self.state_or_nothing()
         return self._write(State(current=name, previous=before.current))
 
-    def rollback(self) -> State:
-        """Make the previous engine current, whose files are verified first."""
+    def rollback(self, accept: Callable[[EngineArtifact], object] = lambda artifact: None) -> State:
+        """Make the previous engine current, whose files are verified first.
+
+        Args:
+            accept: raises for an engine that this machine cannot run; then nothing changes.
+        """
         state = self.state()
         if state.previous is None:
             raise TrtLaneError(f"{self.root} holds no engine before the current one")
-        EngineArtifact.load(self.engines / state.previous)
+        accept(EngineArtifact.load(self.engines / state.previous))
         return self._write(State(current=state.previous, previous=state.current))
 
     def sweep(self) -> None:
