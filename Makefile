@@ -129,7 +129,7 @@ NETWORK_CODE := trt_lane/models/$(FAMILY).py $(wildcard trt_lane/models/_*.py) t
 CALIBRATION_CODE := $(wildcard calibrators/*.py) trt_lane/scales.py
 BUDGET_CODE := $(wildcard calibrators/budget/*.py calibrators/sensitivity/*.py)
 EXPORT_CODE := $(addprefix engines/,export.py constants.py qdq.py typed.py lint.py graph_index.py)
-BUILD_CODE := $(addprefix engines/,attach.py build.py card.py graph_index.py inspect.py layer_table.py macs.py \
+BUILD_CODE := $(addprefix engines/,attach.py build.py card.py compat.py graph_index.py inspect.py layer_table.py macs.py \
 	package.py $(notdir $(wildcard engines/cpu_*.py))) $(wildcard trt_lane/building/*.py)
 
 .PHONY: help setup wheel engine calibrate export build bundle verify sensitivity models test test-all lint weights pictures clean stamps

@@ -180,7 +180,7 @@ def imported(paths):
     found, todo = set(), list(paths)
     while todo:
         text = (ROOT / todo.pop()).read_text(encoding="utf-8")
-        names = re.findall(r"^ *from engines\.(\w+) import", text, re.MULTILINE)
+        names = re.findall(r"^ *from engines(?:\.| import )(\w+)", text, re.MULTILINE)
         new = {f"engines/{name}.py" for name in names} - found
         found |= new
         todo += new
