@@ -3,11 +3,8 @@
 
 #include "preprocess/preprocess_rows.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(TRT_LANE_NO_SIMD)
-#define TRT_LANE_AVX2 1
+#ifdef TRT_LANE_AVX2
 #include <immintrin.h>
-
-#define LANE_AVX2 __attribute__((target("avx2")))
 
 namespace trt_lane {
 

@@ -12,7 +12,7 @@ class HostPreprocess {
 public:
     explicit HostPreprocess(PreprocessParams const& p) : p_(p) {
 #ifdef TRT_LANE_AVX2
-        avx2_ = __builtin_cpu_supports("avx2");
+        avx2_ = has_avx2();
         // Whole vectors only: a rest would need the rows weighed, too.
         halved_ = avx2_ && p.resampling == Resampling::kLinear && p.output == Output::kFloat &&
                   p.frame_w == 2 * p.input_w && p.input_w % 8 == 0 &&

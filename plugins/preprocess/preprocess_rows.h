@@ -5,14 +5,8 @@
 
 #include <vector>
 
+#include "common/simd.h"
 #include "preprocess/preprocess.h"
-
-// The body of a function that is also compiled for one vector unit.
-#if defined(__GNUC__)
-#define LANE_LOOP inline __attribute__((always_inline))
-#else
-#define LANE_LOOP inline
-#endif
 
 namespace trt_lane {
 

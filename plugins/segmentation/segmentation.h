@@ -158,38 +158,7 @@ struct Segmentation {
     }
 
     template <typename T>
-    static void decode(Params const& p, Heads const& heads, int batch, Lanes const& lanes) {
-        Scratch scratch(p);
-        std::vector<int> columns(p.points);
-        for (int n = 0; n < batch; ++n) {
-            T const* maps =
-                heads.as<T>(0) + static_cast<std::size_t>(n) * (p.lanes + 1) * p.map_h * p.map_w;
-            T const* logits = heads.as<T>(1) + static_cast<std::size_t>(n) * p.lanes;
-            float existence[Params::kMaxLanes];
-            for (int i = 0; i < p.lanes; ++i) {
-                existence[i] = segmentation_existence(to_float(logits[i]));
-            }
-            int kept[Params::kMaxLanes];
-            int const count = segmentation_select(p, existence, kept);
-            LaneWriter writer(lanes, n, p.slots, p.points);
-            std::fill(scratch.done.begin(), scratch.done.end(), char{0});
-            for (int k = 0; k < count; ++k) {
-                int found = 0;
-                for (int j = 0; j < p.points; ++j) {
-                    int const row = segmentation_row(p, j);
-                    columns[j] = row < 0 ? -1 : read_row(p, maps, kept[k], row, &scratch);
-                    found += columns[j] >= 0;
-                }
-                if (found < kMinPoints) continue;
-                float* at = writer.next(existence[kept[k]]);
-                for (int j = 0; at && j < p.points; ++j) {
-                    if (columns[j] < 0) continue;
-                    *at++ = static_cast<float>(segmentation_x(p, columns[j]));
-                    *at++ = segmentation_y(p, j);
-                }
-            }
-        }
-    }
+    static void decode(Params const& p, Heads const& heads, int batch, Lanes const& lanes);
 
     static cudaError_t launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                               void* workspace, cudaStream_t stream);
@@ -199,119 +168,8 @@ struct Segmentation {
 private:
     // A map's sides are rounded up to whole steps of its stride.
     static constexpr double kAspectTolerance = 0.05;
-
-    struct Scratch {
-        explicit Scratch(Params const& p)
-            : done(p.input_h),
-              probability(static_cast<std::size_t>(p.lanes) * p.input_h * p.input_w),
-              logits(static_cast<std::size_t>(p.lanes + 1) * p.input_w),
-              largest(p.input_w),
-              sum(p.input_w),
-              mixed(p.map_w),
-              sound(2 * p.map_w),
-              vertical(p.input_w + p.blur - 1),
-              blurred(p.input_w) {
-            for (int x = 0; x < p.input_w; ++x) {
-                taps.push_back(segmentation_taps(p.map_w, p.input_w, x));
-            }
-        }
-        std::vector<char> done;              // rows whose probabilities are known
-        std::vector<float> probability;      // (lanes, H, W)
-        std::vector<float> logits;           // (lanes + 1, W) of one row
-        std::vector<float> largest, sum;     // (W,)
-        std::vector<float> mixed, sound;     // (w,), (2, w)
-        std::vector<double> vertical;        // (W + blur - 1,) sums down the filter's columns
-        std::vector<double> blurred;         // (W,)
-        std::vector<SegmentationTaps> taps;  // (W,)
-    };
-
-    // The column of a lane in a row of the map, or -1.
-    template <typename T>
-    static int read_row(Params const& p, T const* maps, int lane, int row, Scratch* scratch) {
-        int const half = p.blur / 2;
-        double* vertical = scratch->vertical.data() + half;
-        std::fill(scratch->vertical.begin(), scratch->vertical.end(), 0.0);
-        for (int dy = -half; dy <= half; ++dy) {
-            int const y = std::clamp(row + dy, 0, p.input_h - 1);
-            if (!scratch->done[y]) find_probabilities(p, maps, y, scratch);
-            float const* from = scratch->probability.data() +
-                                (static_cast<std::size_t>(lane) * p.input_h + y) * p.input_w;
-            for (int x = 0; x < p.input_w; ++x) vertical[x] += from[x];
-        }
-        for (int x = 1; x <= half; ++x) {  // the outermost columns go on beyond the map
-            vertical[-x] = vertical[0];
-            vertical[p.input_w - 1 + x] = vertical[p.input_w - 1];
-        }
-        double* blurred = scratch->blurred.data();
-        std::fill(scratch->blurred.begin(), scratch->blurred.end(), 0.0);
-        for (int dx = -half; dx <= half; ++dx) {
-            for (int x = 0; x < p.input_w; ++x) blurred[x] += vertical[x + dx];
-        }
-        double const scale = 1.0 / (p.blur * p.blur);
-        int column = 0;
-        float largest = static_cast<float>(blurred[0] * scale);
-        for (int x = 1; x < p.input_w; ++x) {
-            float const value = static_cast<float>(blurred[x] * scale);
-            if (value > largest) largest = value, column = x;
-        }
-        return segmentation_place(p, column, largest);
-    }
-
-    // Softmax of one row at the network input's size.
-    template <typename T>
-    static void find_probabilities(Params const& p, T const* maps, int y, Scratch* scratch) {
-        SegmentationTaps const rows = segmentation_taps(p.map_h, p.input_h, y);
-        std::size_t const plane = static_cast<std::size_t>(p.map_h) * p.map_w;
-        T const* above = maps + static_cast<std::size_t>(rows.first) * p.map_w;
-        T const* below = maps + static_cast<std::size_t>(rows.second) * p.map_w;
-        float* sound = scratch->sound.data();
-        std::fill_n(sound, 2 * p.map_w, 0.0f);
-        for (int c = 0; c <= p.lanes; ++c) {
-            for (int x = 0; x < p.map_w; ++x) {  // 0, or NaN from NaN and infinity on
-                sound[x] += to_float(above[c * plane + x]) * 0.0f;
-                sound[p.map_w + x] += to_float(below[c * plane + x]) * 0.0f;
-            }
-        }
-        float* largest = scratch->largest.data();
-        std::fill_n(largest, p.input_w, -INFINITY);
-        for (int c = 0; c <= p.lanes; ++c) {
-            float* logits = scratch->logits.data() + static_cast<std::size_t>(c) * p.input_w;
-            float* mixed = p.map_w == p.input_w ? logits : scratch->mixed.data();
-            float const unsound = segmentation_unsound(c);
-            for (int x = 0; x < p.map_w; ++x) {
-                // Read in any case: the compiler makes no vector code of loads that may not happen.
-                float const a = to_float(above[c * plane + x]);
-                float const b = to_float(below[c * plane + x]);
-                mixed[x] = segmentation_mixed(rows.first_weight, sound[x] == 0.0f ? a : unsound,
-                                              rows.second_weight,
-                                              sound[p.map_w + x] == 0.0f ? b : unsound);
-            }
-            SegmentationTaps const* taps = scratch->taps.data();
-            for (int x = 0; mixed != logits && x < p.input_w; ++x) {
-                logits[x] = segmentation_mixed(taps[x].first_weight, mixed[taps[x].first],
-                                               taps[x].second_weight, mixed[taps[x].second]);
-            }
-            for (int x = 0; x < p.input_w; ++x) {
-                largest[x] = logits[x] > largest[x] ? logits[x] : largest[x];
-            }
-        }
-        float* sum = scratch->sum.data();
-        std::fill_n(sum, p.input_w, 0.0f);
-        for (int c = 0; c <= p.lanes; ++c) {
-            float* weights = scratch->logits.data() + static_cast<std::size_t>(c) * p.input_w;
-            for (int x = 0; x < p.input_w; ++x) {
-                weights[x] = exp32(weights[x] - largest[x]);
-                sum[x] += weights[x];
-            }
-        }
-        for (int c = 1; c <= p.lanes; ++c) {
-            float const* weights = scratch->logits.data() + static_cast<std::size_t>(c) * p.input_w;
-            float* probability = scratch->probability.data() +
-                                 (static_cast<std::size_t>(c - 1) * p.input_h + y) * p.input_w;
-            for (int x = 0; x < p.input_w; ++x) probability[x] = weights[x] / sum[x];
-        }
-        scratch->done[y] = 1;
-    }
 };
 
 }  // namespace trt_lane
+
+#include "segmentation/segmentation_host.h"

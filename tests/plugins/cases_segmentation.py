@@ -34,7 +34,8 @@ def with_lanes(
     column = np.arange(width)
     for lane in lanes:
         at = np.linspace(*rng.uniform(1, width - 2, 2), height)[:, None]
-        out[lane + 1] += 10 * np.exp(-(((column - at) / 1.3) ** 2)).astype(np.float32)
+        apart = (column - at) / max(1.3, width / 100)
+        out[lane + 1] += 10 * np.exp(-(apart**2)).astype(np.float32)
         existence[lane] += 7
     return {"out": out, "lane": existence}
 
