@@ -126,12 +126,17 @@ def test_another_schema_is_refused_with_the_mending_command(artifact, schema):
         {"decoder": []}, {"decoder": {"name": "row_anchor", "rows": 1}},
         {"compute_capabilities": "87"}, {"compute_capabilities": [8.7]}, {"info": 5},
         {"plugin_library": 5}, {"plugin_library": "x.so"}, {"surprise": 1},
+        {"model": "ufld; reboot"}, {"target": "cpu && reboot"}, {"precision": "\x1b[2J"},
+        {"heads": [{"name": 5, "shape": [2]}]}, {"engine": "a\0b"},
     ],
 )  # fmt: skip
 def test_wrong_values_under_a_right_digest_are_refused(artifact, change):
     rewrite(artifact, **change)
-    with pytest.raises(TrtLaneError):
+    with pytest.raises(TrtLaneError) as refused:
         EngineArtifact.load(artifact.folder)
+    # The command is there to be pasted.
+    assert "run: make engine MODEL=" in str(refused.value)
+    assert "reboot" not in str(refused.value).partition("run: ")[2]
 
 
 def test_another_runtime_version_is_refused_with_the_mending_command(artifact):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from trt_lane.sealed_json import is_sealed, seal
 
 SCHEMA = 1
 SIDECAR = "artifact.json"
+_PLAIN = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 
 
@@ -27,6 +29,8 @@ class HeadShape:
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or not self.name.isprintable():
+            raise ValueError(f"a head is called {self.name!r}; expected a name")
         shape = tuple(self.shape)
         if not all(type(n) is int and n > 0 for n in shape):
             raise ValueError(f"head {self.name} has shape {shape}; expected positive sizes")
@@ -158,7 +162,10 @@ class EngineArtifact:
             own["compute_capabilities"] = tuple(own["compute_capabilities"])
             artifact = cls(folder=sidecar.parent, **own)
             artifact.make_decoder()
-        except (TypeError, ValueError, KeyError, AttributeError, TrtLaneError) as error:
+        except (
+            *(TypeError, ValueError, KeyError, AttributeError, OverflowError),
+            TrtLaneError,
+        ) as error:
             raise TrtLaneError(
                 f"{sidecar} does not describe an engine: {error}; {_again(values)}"
             ) from None
@@ -273,6 +280,13 @@ def _check_types(artifact: EngineArtifact) -> None:
             value = getattr(artifact, name)
             if not isinstance(value, kind):
                 raise ValueError(f"{name} is {value!r}; expected {kind.__name__.lower()}")
+    # They are shown on terminals, and model and target stand in commands that people paste.
+    for name in expected[str]:
+        if not getattr(artifact, name).isprintable():
+            raise ValueError(f"{name} is {getattr(artifact, name)!r}; expected plain text")
+    for name in (artifact.model, artifact.target):
+        if not _PLAIN.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a model or a target")
     if type(artifact.batch) is not int or artifact.batch < 1:
         raise ValueError(f"batch is {artifact.batch!r}; expected 1 or more frames")
     if not all(type(c) is int for c in artifact.compute_capabilities):
@@ -284,4 +298,7 @@ def _check_types(artifact: EngineArtifact) -> None:
 
 
 def _again(values: dict) -> str:
-    return f"run: make engine MODEL={values.get('model', '…')} TARGET={values.get('target', '…')}"
+    """The command, with no word of a sidecar that cannot be trusted but plain names."""
+    model, target = (str(values.get(key, "…")) for key in ("model", "target"))
+    plain = (name if _PLAIN.fullmatch(name) else "…" for name in (model, target))
+    return "run: make engine MODEL={} TARGET={}".format(*plain)

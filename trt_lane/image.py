@@ -13,6 +13,8 @@ from trt_lane.errors import TrtLaneError
 
 # Two frames show the same field of view when their aspect ratios agree this closely.
 ASPECT_TOLERANCE = 0.02
+# Rows or columns of any frame or network input.
+LARGEST_PX = 65_535
 
 
 class ChannelOrder(str, Enum):
@@ -64,12 +66,19 @@ class ImageSpec:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "order", ChannelOrder(self.order))
         object.__setattr__(self, "resampling", Resampling(self.resampling))
-        if min(*self.frame_hw, *self.input_hw) < 1:
-            raise ValueError(f"sizes must be positive: {self.frame_hw}, {self.input_hw}")
+        for name in ("frame_hw", "input_hw"):
+            value = getattr(self, name)
+            if not all(_is_whole(size) and 1 <= size <= LARGEST_PX for size in value):
+                raise ValueError(f"ImageSpec.{name} is {value}; expected 1 to {LARGEST_PX} px")
+        for name in ("crop_top", "resized_crop_top"):
+            if not _is_whole(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected whole rows")
         if not 0 <= self.crop_top < self.frame_hw[0]:
             raise ValueError(f"crop_top is {self.crop_top}; expected 0..{self.frame_hw[0] - 1}")
-        if self.resized_crop_top < 0:
-            raise ValueError(f"resized_crop_top is {self.resized_crop_top}; expected >= 0")
+        if not 0 <= self.resized_crop_top <= LARGEST_PX:
+            raise ValueError(
+                f"resized_crop_top is {self.resized_crop_top}; expected 0..{LARGEST_PX}"
+            )
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and min(self.std) > 0):
             raise ValueError(f"mean {self.mean} and std {self.std} must be finite, std positive")
 
@@ -147,3 +156,7 @@ class ImageSpec:
     def from_dict(cls, numbers: dict) -> ImageSpec:
         """The inverse of `to_dict`; lists become tuples."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in numbers.items()})
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

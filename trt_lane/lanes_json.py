@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from trt_lane.image import LARGEST_PX
 from trt_lane.lanes import LaneSet
+
+# Lanes may leave the frame far behind, but in float32 they have pixels there, too.
+_LARGEST = 1e6
 
 
 def lanes_to_plain(lanes: LaneSet) -> dict[str, Any]:
@@ -24,9 +28,15 @@ def lanes_to_plain(lanes: LaneSet) -> dict[str, Any]:
 
 def lanes_from_plain(values: Mapping[str, Any]) -> LaneSet:
     """The inverse; wrong values are a ValueError, TypeError or KeyError."""
-    lanes = values["lanes"]
-    return LaneSet.from_lanes(
-        [np.asarray(lane["points"], np.float32) for lane in lanes],
-        (values["height"], values["width"]),
-        [float(lane["score"]) for lane in lanes],
-    )
+    lanes, frame_hw = values["lanes"], (values["height"], values["width"])
+    if not all(type(size) is int and 0 <= size <= LARGEST_PX for size in frame_hw):
+        raise ValueError(f"height and width are {frame_hw}; expected 0 to {LARGEST_PX} px")
+    try:
+        points = [np.float64(lane["points"]) for lane in lanes]
+        scores = np.float64([lane["score"] for lane in lanes])
+    except OverflowError:
+        raise ValueError("a number of a lane is beyond any float") from None
+    for numbers in (*points, scores):
+        if not (np.abs(numbers) <= _LARGEST).all():  # nor is NaN
+            raise ValueError("a number of a lane is not finite")
+    return LaneSet.from_lanes(points, frame_hw, list(scores))

@@ -150,4 +150,7 @@ def _frame(values: Mapping[str, Any]) -> GoldenFrame:
     file = values["file"]
     if not isinstance(file, str) or not file.startswith("golden/") or ".." in file:
         raise ValueError(f"{file!r} is no golden picture")
-    return GoldenFrame(file, lanes_from_plain(values["float"]), lanes_from_plain(values["int8"]))
+    in_float, in_int8 = lanes_from_plain(values["float"]), lanes_from_plain(values["int8"])
+    if in_float.frame_hw != in_int8.frame_hw or min(in_int8.frame_hw) < 1:
+        raise ValueError(f"{file} has lanes of {in_float.frame_hw} and {in_int8.frame_hw} pixels")
+    return GoldenFrame(file, in_float, in_int8)

@@ -92,6 +92,11 @@ class Manifest:
             raise ValueError(f"{both[0]!r} is a file and a folder")
         if self.graph not in self.files:
             raise ValueError(f"the graph {self.graph!r} is not among the files")
+        if not isinstance(self.digests, Mapping) or "onnx" not in self.digests:
+            raise ValueError("no digest of the ONNX")
+        for name, digest in self.digests.items():
+            if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+                raise ValueError(f"digest of {name} is {digest!r}; expected 64 hexadecimal digits")
         if not isinstance(self.made_by, str):
             raise ValueError(f"made_by is {self.made_by!r}; expected a version")
         budget = self.budget_ms

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from trt_lane.artifact import EngineArtifact
 from trt_lane.bundle.archive import BundleReader, open_bundle
-from trt_lane.bundle.golden import GoldenResult, run_golden
+from trt_lane.bundle.golden import GoldenResult, GoldenSet, run_golden
 from trt_lane.bundle.signature import check_signature
 from trt_lane.detector import LaneDetector
-from trt_lane.errors import CheckFailedError
+from trt_lane.errors import CheckFailedError, TrtLaneError
 from trt_lane.fit import Fit
 from trt_lane.installing.engine import Progress, build_engine
 from trt_lane.installing.facts import MachineFacts, check_machine, read_facts
@@ -87,9 +87,19 @@ def install(
 
 
 def prove(folder: Path, threads: int | None = None) -> GoldenResult:
-    """Load an engine as a program would, and run the golden frames that lie beside it."""
+    """Load an engine as a program would, and run the golden frames that lie beside it.
+
+    Raises:
+        TrtLaneError: it does not load, or the bundle's numbers do not fit its network.
+    """
+    golden = GoldenSet.load(folder)
     with LaneDetector.load(folder, threads=threads, fit=Fit.CROP) as detector:
-        return run_golden(detector.detect, folder)
+        try:
+            return run_golden(detector.detect, folder, golden)
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            raise TrtLaneError(
+                f"the bundle's decoder does not fit its network: {error}; make the bundle again"
+            ) from None
 
 
 def _verify(reader: BundleReader, keys: Sequence[Path], progress: Progress | None) -> str:
