@@ -19,7 +19,7 @@ from calibrators.shorten import RULE, shortened
 from calibrators.stopwatch import Stopwatch
 from trt_lane.console import Parser
 from trt_lane.datasets import open_dataset
-from trt_lane.files import write_json
+from trt_lane.files import check_writable, write_json
 from trt_lane.progress import progress
 
 
@@ -31,15 +31,24 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--score and --score-out go together")
     if options.score_frames < 1:
         parser.error(f"--score-frames is {options.score_frames}; expected 1 or more")
+    if options.seed is not None and not 0 <= options.seed < 2**63:
+        parser.error(f"--seed is {options.seed}; expected 0 to 2^63 - 1")
+    if not options.cache_gb >= 0:
+        parser.error(f"--cache-gb is {options.cache_gb}; expected 0 or more")
     recipe = shortened(load_recipe(options.recipe), options.steps_factor)
     if options.seed is not None:
         recipe = dataclasses.replace(recipe, seed=options.seed)
     if options.budget is not None and options.reuse:
         parser.error("--reuse keeps a table with everything quantised; --budget writes another")
+    # Mistakes show before hours of learning, not after.
+    for path in filter(None, (options.out, options.reference, options.score_out)):
+        check_writable(path)
     if options.score:
-        open_dataset(options.score)  # a mistake shows before hours of learning, not after
-    model, graph_module = folded_model(options.model, options.weights)
+        open_dataset(options.score)
     wanted = recipe.frames if options.frames is None else options.frames
+    if wanted < 1:
+        parser.error(f"--frames is {wanted}; expected 1 or more")
+    model, graph_module = folded_model(options.model, options.weights)
     frames = calibration_frames(options.data, model.image, wanted)
     table = made_before(options.out, recipe, graph_module, frames) if options.reuse else None
     if table is None:

@@ -7,7 +7,14 @@ import pytest
 
 from trt_lane import files
 from trt_lane.errors import TrtLaneError
-from trt_lane.files import atomic_write, read_json, sha256_file, write_bytes, write_json
+from trt_lane.files import (
+    atomic_write,
+    check_writable,
+    read_json,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -116,3 +123,13 @@ def test_a_digest_is_of_the_whole_content(tmp_path):
     assert sha256_file(path) != whole
     path.write_bytes(b"")
     assert sha256_file(path).startswith("e3b0c44298fc1c14")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(old):
+    check_writable(old)
+    check_writable(old.parent / "new" / "result.bin")
+    assert old.read_bytes() == b"old" and os.listdir(old.parent / "new") == []
+    with pytest.raises(TrtLaneError, match=r"cannot write .*: it is a folder"):
+        check_writable(old.parent)
+    with pytest.raises(TrtLaneError, match=r"result\.bin/scales\.npz: .* choose another folder"):
+        check_writable(old / "scales.npz")

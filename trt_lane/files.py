@@ -44,6 +44,23 @@ def atomic_write(path: Path | str) -> Iterator[IO[bytes]]:
                 os.unlink(temporary)
 
 
+def check_writable(path: Path | str) -> None:
+    """Raise what writing the file would, before the hours of work that lead to it.
+
+    The folder is made; an old file stays as it is.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise TrtLaneError(f"cannot write {path}: it is a folder; expected the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise TrtLaneError(f"cannot write {path}: {reason}; choose another folder") from None
+
+
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write a whole file atomically."""
     with atomic_write(path) as file:

@@ -12,12 +12,15 @@ from calibrators.network import folded_model
 from calibrators.reference import REFERENCE_FRAMES, save_reference
 from calibrators.sensitivity.mixed import check_weights
 from trt_lane.console import Parser
+from trt_lane.files import check_writable
 from trt_lane.scales import ScaleTable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Plan what stays in float, write that table, say what and why."""
     options = _parser().parse_args(arguments)
+    for path in filter(None, (options.out, options.reference)):
+        check_writable(path)  # before minutes of measuring
     table = ScaleTable.load(options.scales)
     model, graph_module = folded_model(options.model, options.weights)
     check_weights(table, graph_module)

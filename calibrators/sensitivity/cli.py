@@ -17,11 +17,12 @@ from calibrators.sensitivity.picture import draw
 from calibrators.sensitivity.report import text, to_dict
 from trt_lane.console import Parser
 from trt_lane.errors import TrtLaneError
-from trt_lane.files import write_bytes, write_json
+from trt_lane.files import check_writable, write_bytes, write_json
 from trt_lane.progress import progress
 from trt_lane.scales import ScaleTable
 
 DEFAULT_DATA = "synthetic:calibration:seed=1"
+NUMBERS, WORDS, PICTURE = "report.json", "report.txt", "sensitivity.png"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.frames < 1:
         raise TrtLaneError(f"--frames is {options.frames}; expected 1 or more")
+    for name in (NUMBERS, WORDS, PICTURE):
+        check_writable(options.out / name)  # before minutes of measuring
     model, graph_module = folded_model(options.model, options.weights)
     if options.scales:
         table = ScaleTable.load(options.scales)
@@ -47,10 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     frames = evaluation_frames(options.data, model.image, options.frames, progress)
     found = measure(model, graph_module, table, frames, all_layers=options.all_layers, bar=progress)
     report = text(found)
-    write_json(options.out / "report.json", to_dict(found))
-    write_bytes(options.out / "report.txt", f"{report}\n".encode())
-    write_bytes(options.out / "sensitivity.png", draw(found))
-    sys.stdout.write(f"{report}\n\npicture  {options.out / 'sensitivity.png'}\n")
+    write_json(options.out / NUMBERS, to_dict(found))
+    write_bytes(options.out / WORDS, f"{report}\n".encode())
+    write_bytes(options.out / PICTURE, draw(found))
+    sys.stdout.write(f"{report}\n\npicture  {options.out / PICTURE}\n")
     return 0
 
 
