@@ -38,6 +38,9 @@ KNOWN_RECIPES := $(patsubst calibrators/recipes/%.toml,%,$(wildcard calibrators/
 SIMULATED = $(patsubst calibrators/recipes/%.toml,%,$(shell \
 	grep -lE '^ *bits *= *[2-7]( |\#|$$)' calibrators/recipes/*.toml))
 TARGETS := $(patsubst engines/targets/%.toml,%,$(wildcard engines/targets/*.toml))
+ARM := aarch64
+ARM_TARGETS := $(patsubst engines/targets/%.toml,%,$(shell grep -l '^machine *= *"$(ARM)"' engines/targets/*.toml))
+MACHINE := $(shell uname -m)
 FAMILY := $(firstword $(subst ., ,$(MODEL)))
 GOALS := $(or $(MAKECMDGOALS),help)
 
@@ -49,7 +52,7 @@ endef
 one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes))
 whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
-ifneq ($(filter engine calibrate export build bundle verify sensitivity bench stamps,$(GOALS)),)
+ifneq ($(filter engine calibrate export build bundle sensitivity bench stamps,$(GOALS)),)
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(foreach v,WEIGHTS SIGN BUDGET_MS PLUGINS_LIBRARY,$(if $($(v)),$(v))),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
@@ -61,7 +64,7 @@ ifneq ($(filter engine calibrate export build bundle verify sensitivity bench st
   ifeq ($(filter $(RECIPE),$(KNOWN_RECIPES)),)
     $(call refuse,RECIPE,$(RECIPE),$(KNOWN_RECIPES))
   endif
-  ifneq ($(and $(filter engine export build bundle verify bench,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
+  ifneq ($(and $(filter engine export build bundle bench,$(GOALS)),$(filter $(RECIPE),$(SIMULATED))),)
     $(error RECIPE=$(RECIPE) has less than 8 bits: a simulation, which TensorRT cannot run; \
 	for an engine choose one of $(filter-out $(SIMULATED),$(KNOWN_RECIPES)); for its figures run: \
 	make quant-table MODELS='$(MODEL)' RECIPES='$(RECIPE)', \
@@ -73,8 +76,18 @@ ifneq ($(filter engine calibrate export build bundle verify sensitivity bench st
   ifneq ($(shell printf '%s' '$(BUDGET)' | grep -cvE '^([0-9]+|[0-9]*\.[0-9]+|none)?$$'),0)
     $(error BUDGET is '$(BUDGET)'; expected points of F1 or accuracy, e.g. 0.3, or none)
   endif
-  ifneq ($(and $(filter engine verify,$(GOALS)),$(filter-out 1,$(BATCH))),)
-    $(error BATCH=$(BATCH) is for export, build and bundle; make $(firstword $(GOALS)) measures one frame at a time)
+  ifneq ($(and $(filter engine,$(GOALS)),$(filter-out 1,$(BATCH))),)
+    $(error BATCH=$(BATCH) is for export, build and bundle; make engine measures one frame at a time)
+  endif
+  ifneq ($(and $(filter engine build bench,$(GOALS)),$(filter $(TARGET),$(ARM_TARGETS)),$(filter-out $(ARM),$(MACHINE))),)
+    $(error an engine for TARGET=$(TARGET) is built on the device itself, this is $(MACHINE); run: \
+	make bundle MODEL=$(MODEL) TARGET=$(TARGET), and on the device: trt-lane install BUNDLE)
+  endif
+  ifneq ($(and $(SIGN),$(if $(wildcard $(SIGN)),,missing)),)
+    $(error no file SIGN=$(SIGN); expected the private key that signs the bundle)
+  endif
+  ifneq ($(and $(PLUGINS_LIBRARY),$(if $(wildcard $(PLUGINS_LIBRARY)),,missing)),)
+    $(error no file PLUGINS_LIBRARY=$(PLUGINS_LIBRARY); expected the library that make plugins makes)
   endif
   ifneq ($(WEIGHTS),)
     ifeq ($(wildcard $(WEIGHTS)),)
@@ -88,7 +101,7 @@ ifeq ($(TARGET),auto)
   HAVE_GPU := $(shell command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && \
 	$(PYTHON) -c 'import tensorrt' 2>/dev/null && echo yes)
   # What is timed here must run here: without a GPU the CPU's engine.
-  AHEAD := $(if $(filter bench,$(GOALS)),cpu,$(if $(filter x86_64,$(shell uname -m)),rtx,cpu))
+  AHEAD := $(if $(filter bench,$(GOALS)),cpu,$(if $(filter x86_64,$(MACHINE)),rtx,cpu))
   GOAL_TARGET := $(if $(HAVE_GPU),local,$(AHEAD))
 else
   GOAL_TARGET := $(TARGET)
@@ -132,7 +145,7 @@ EXPORT_CODE := $(addprefix engines/,export.py constants.py qdq.py typed.py lint.
 BUILD_CODE := $(addprefix engines/,attach.py build.py card.py compat.py graph_index.py inspect.py layer_table.py macs.py \
 	package.py $(notdir $(wildcard engines/cpu_*.py))) $(wildcard trt_lane/building/*.py)
 
-.PHONY: help setup wheel engine calibrate export build bundle verify sensitivity models test test-all lint weights pictures clean stamps
+.PHONY: help setup wheel engine calibrate export build bundle sensitivity models test test-all lint weights pictures clean stamps
 .PHONY: plugins plugins-host plugins-resources plugins-coverage gpu-check
 .DEFAULT_GOAL := help
 

@@ -104,6 +104,8 @@ def build(
 
 def read_layers(path: Path) -> list[LayerRecord]:
     """The layer table that `build` wrote."""
+    if not path.is_file():
+        raise TrtLaneError(f"no layer table {path}; expected the folder of python -m engines build")
     values = read_json(path)
     try:
         if values["schema"] != LAYERS_SCHEMA:
@@ -131,7 +133,9 @@ def _check_machine(target: Target, onnx_path: Path) -> None:
         here = f"{platform.machine()}, {'a' if gpu_is_visible() else 'no'} GPU found"
         raise TrtLaneError(
             f"an engine for {target.name} is built on the device itself, and this machine is not "
-            f"one ({here}); copy the project and {onnx_path} there and run: "
+            f"one ({here}); carry it there as one archive: make bundle MODEL=… "
+            f"TARGET={target.name}, there: trt-lane install BUNDLE; or copy the project and "
+            f"{onnx_path} there and run: "
             f"python -m engines build {onnx_path.name} --target {target.name} --out engine/"
         )
 

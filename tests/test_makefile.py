@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import time
 from pathlib import Path
@@ -47,6 +48,36 @@ def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, messa
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(platform.machine() == "aarch64", reason="such a device may build it")
+@pytest.mark.parametrize("goal", ["engine", "build", "bench"])
+@pytest.mark.parametrize("target", ["jetson-orin", "jetson-thor", "drive-orin"])
+def test_what_only_the_device_can_build_is_refused_before_minutes_of_calibration(
+    tmp_path, goal, target
+):
+    found = make(goal, f"TARGET={target}", f"BUILD={tmp_path}")
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert f"make bundle MODEL=ufld TARGET={target}" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["SIGN", "PLUGINS_LIBRARY"])
+def test_a_bundle_looks_for_its_files_before_minutes_of_calibration(tmp_path, name):
+    found = make("bundle", f"{name}={tmp_path / 'nowhere'}", f"BUILD={tmp_path}")
+    assert found.returncode == 2
+    assert f"no file {name}=" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_goal_without_a_rule_is_an_error():
+    """Without a recipe, a .PHONY name succeeds and does nothing."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = {
+        name for line in re.findall(r"^\.PHONY:(.*)", text, re.MULTILINE) for name in line.split()
+    }
+    assert phony <= set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("goal", ["engine", "export", "build", "bundle"])

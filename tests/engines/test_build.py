@@ -121,7 +121,8 @@ def test_a_plugin_node_is_refused_before_the_builder_sees_it(tmp_path, domain):
 @pytest.mark.parametrize("name", ["jetson-orin", "jetson-thor", "drive-orin", "rtx4090", "local"])
 def test_a_target_that_must_be_built_on_the_device_says_what_to_run_there(tmp_path, name):
     path = saved(tmp_path, pair(resnet, dtype=np.float16).qdq)
-    with pytest.raises(TrtLaneError, match=rf"python -m engines build .*--target {name}"):
+    bundle = rf"make bundle .*TARGET={name}, there: trt-lane install"
+    with pytest.raises(TrtLaneError, match=rf"{bundle}.*python -m engines build .*--target {name}"):
         build(path, load_target(name), tmp_path)
 
 
