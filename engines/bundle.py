@@ -90,8 +90,12 @@ def make_bundle(
         progress: wraps the candidate frames with a bar.
 
     Raises:
-        TrtLaneError: no frame of the data set has lanes, or the ONNX is not the project's.
+        TrtLaneError: no frame of the data set has lanes, the ONNX is not the project's, or a file
+            or the key is not there.
     """
+    _check_sources(sources)
+    if key is not None:
+        sign(b"", key)  # before minutes of golden frames, not after
     graph = read_onnx(sources.onnx)
     card = read_card(graph)
     if card is None:
@@ -134,6 +138,15 @@ def make_bundle(
     signature = None if key is None else sign(manifest.to_bytes(), key)
     write_bundle(out, manifest, signature, files)
     return manifest
+
+
+def _check_sources(sources: Sources) -> None:
+    for path in (sources.scales, sources.cpu_engine, sources.plugin_library):
+        if path is not None and not path.is_file():
+            raise TrtLaneError(f"no file {path}; a bundle takes it as it is")
+    folder = sources.plugin_sources
+    if folder is not None and not (folder / "host.cpp").is_file():
+        raise TrtLaneError(f"{folder} holds no host.cpp; expected the project's folder plugins")
 
 
 def _golden(
@@ -196,7 +209,7 @@ def _plugins(sources: Sources) -> dict[str, Path | bytes]:
     """Sources of the compiled decoders with what is generated of their YAML, and the library."""
     found: dict[str, Path | bytes] = {}
     folder = sources.plugin_sources
-    if folder is not None and (folder / "host.cpp").is_file():
+    if folder is not None:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             if path.suffix in _PLUGIN_SUFFIXES:
                 found[f"plugins/{path.relative_to(folder).as_posix()}"] = path

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import subprocess
 import tarfile
 
@@ -125,6 +126,40 @@ def test_the_command_packs_and_says_what_to_run_on_the_device(bundle, tmp_path, 
         assert reader.manifest.budget_ms == 50 and reader.manifest.model == "ufld"
     assert main(list(map(str, [*words[:6], *words[8:]]))) == 2
     assert "needs --engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--scales", "nowhere.npz"], "no file nowhere.npz"),
+        (["--scales", "."], "no file ."),
+        (["--plugins", "nowhere.so"], "no file nowhere.so"),
+        (["--plugin-sources", "nowhere"], "nowhere holds no host.cpp"),
+        (["--sign", "nowhere.key"], "cannot read the key nowhere.key"),
+        (["--budget-ms", "nan"], "--budget-ms is nan"),
+    ],
+)
+def test_what_is_missing_is_said_before_golden_frames_are_made(
+    bundle, tmp_path, capsys, monkeypatch, words, message
+):
+    if words[0] == "--sign":
+        pytest.importorskip("cryptography", reason="cryptography is not installed")
+    monkeypatch.setattr("engines.bundle._golden", None)
+    made = bundle.parent
+    given = ["bundle", made / "qdq.onnx", "--float-onnx", made / "float.onnx", "--target", "cpu",
+             "--engine", made / "cpu/engine.onnx", "--data", write_frames(tmp_path / "frames"),
+             "--out", tmp_path / "b.tar", *words]  # fmt: skip
+    assert main(list(map(str, given))) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1 and not (tmp_path / "b.tar").exists()
+
+
+def test_a_pipe_is_no_bundle(tmp_path):
+    reading, writing = os.pipe()
+    os.close(writing)
+    with pytest.raises(TrtLaneError, match="is a pipe"), open_bundle(f"/dev/fd/{reading}"):
+        pass
+    os.close(reading)
 
 
 def test_a_rewritten_manifest_is_read_back_as_it_was_written(bundle, tmp_path):
