@@ -2,7 +2,6 @@
 #include "bezier_curve/bezier_curve.h"
 
 #include "common/drafts_kernel.h"
-#include "common/launch.h"
 
 namespace trt_lane {
 namespace {
@@ -102,13 +101,11 @@ __global__ void __launch_bounds__(kSampleThreads)
 }
 
 template <typename T>
-cudaError_t launch_as(BezierCurveParams const& p, Heads const& heads, int batch,
-                      BezierWorkspace const& space, cudaStream_t stream) {
-    cudaError_t const status =
-        launch(bezier_choose_kernel<T>, dim3(batch), dim3(kChooseThreads), stream, p, heads, space);
-    if (status != cudaSuccess) return status;
-    return launch(bezier_sample_kernel<T>, dim3(p.most, batch), dim3(kSampleThreads), stream, p,
-                  heads, space);
+Kernels start(BezierCurveParams const& p, Heads const& heads, int batch,
+              BezierWorkspace const& space, cudaStream_t stream) {
+    return Kernels(stream)
+        .then(bezier_choose_kernel<T>, dim3(batch), dim3(kChooseThreads), p, heads, space)
+        .then(bezier_sample_kernel<T>, dim3(p.most, batch), dim3(kSampleThreads), p, heads, space);
 }
 
 }  // namespace
@@ -116,11 +113,10 @@ cudaError_t launch_as(BezierCurveParams const& p, Heads const& heads, int batch,
 cudaError_t BezierCurve::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                 void* workspace, cudaStream_t stream) {
     auto const space = BezierWorkspace::at(p, workspace, batch);
-    cudaError_t const status = heads.type == HeadType::kHalf
-                                   ? launch_as<Half>(p, heads, batch, space, stream)
-                                   : launch_as<float>(p, heads, batch, space, stream);
-    if (status != cudaSuccess) return status;
-    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, stream);
+    auto const drafted = by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, space, stream);
+    });
+    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, drafted);
 }
 
 }  // namespace trt_lane

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/drafts.h"
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -81,9 +81,10 @@ __global__ void __launch_bounds__(kAssembleThreads)
 }
 
 cudaError_t assemble(Drafts const& drafts, int batch, int slots, int least, Lanes const& lanes,
-                     cudaStream_t stream) {
-    return launch(assemble_kernel, dim3(batch), dim3(kAssembleThreads), stream, drafts, slots,
-                  least, lanes);
+                     Kernels kernels) {
+    return kernels
+        .then(assemble_kernel, dim3(batch), dim3(kAssembleThreads), drafts, slots, least, lanes)
+        .status();
 }
 
 }  // namespace

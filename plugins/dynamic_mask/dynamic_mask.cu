@@ -1,7 +1,7 @@
 // Dynamic masks on the GPU: start points, the columns of every lane's rows, and the lanes in order.
 #include "dynamic_mask/dynamic_mask.h"
 
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -28,21 +28,6 @@ struct StartShared {
     std::int32_t by_row[kMaxSlots], label[kMaxSlots], last[kMaxSlots], lanes[kMaxSlots];
 };
 
-// How many threads of the block before this one have something, and how many have in all.
-__device__ __forceinline__ int rank_in_block(bool here, int thread, int* of_warp, int& total) {
-    unsigned const mask = __ballot_sync(kAll, here);
-    if (thread % 32 == 0) of_warp[thread / 32] = __popc(mask);
-    __syncthreads();
-    int rank = __popc(mask & ((1u << thread % 32) - 1u));
-    total = 0;
-    for (int w = 0; w < kStartWarps; ++w) {
-        if (w < thread / 32) rank += of_warp[w];
-        total += of_warp[w];
-    }
-    __syncthreads();
-    return rank;
-}
-
 // Peaks into shared.kept, column by column; of too many the highest ones. Gives their number.
 template <typename T>
 __device__ __forceinline__ int keep_peaks(DynamicMaskParams const& p, T const* logits, int thread,
@@ -55,7 +40,7 @@ __device__ __forceinline__ int keep_peaks(DynamicMaskParams const& p, T const* l
             i < cells ? dynamic_mask_heat(p, to_float(logits[y * p.heat_w + x])) : 0.0f;
         bool const here = i < cells && dynamic_mask_is_peak(p, logits, x, y, heat);
         int total;
-        int const at = found + rank_in_block(here, thread, shared.of_warp, total);
+        int const at = found + rank_in_block<kStartThreads>(here, thread, shared.of_warp, total);
         if (here) peaks[at] = {x, y, heat};
         found += total;
     }
@@ -69,7 +54,7 @@ __device__ __forceinline__ int keep_peaks(DynamicMaskParams const& p, T const* l
         }
         bool const here = i < found && higher < p.starts;
         int total;
-        int const at = kept + rank_in_block(here, thread, shared.of_warp, total);
+        int const at = kept + rank_in_block<kStartThreads>(here, thread, shared.of_warp, total);
         if (here) shared.kept[at] = peaks[i];
         kept += total;
     }
@@ -295,24 +280,23 @@ cudaError_t start(DynamicMaskParams const& p, Heads const& heads, int batch, Lan
                   void* workspace, cudaStream_t stream) {
     Workspace const work = arrays(p, batch, workspace);
     T const* states = p.steps == 1 ? nullptr : heads.as<T>(5);
-    cudaError_t status =
-        trt_lane::launch(dynamic_mask_start_kernel<T>, dim3(batch), dim3(kStartThreads), stream, p,
-                         heads.as<T>(0), heads.as<T>(1), states, work);
-    if (status != cudaSuccess) return status;
     dim3 const drawings(p.starts * p.steps, batch);
-    status = trt_lane::launch(dynamic_mask_row_kernel<T>, drawings, dim3(kRowThreads), stream, p,
-                              heads.as<T>(2), heads.as<T>(3), heads.as<T>(4), work);
-    if (status != cudaSuccess) return status;
-    return trt_lane::launch(dynamic_mask_lane_kernel, dim3(p.lanes, batch), dim3(32), stream, p,
-                            work, lanes);
+    return Kernels(stream)
+        .then(dynamic_mask_start_kernel<T>, dim3(batch), dim3(kStartThreads), p, heads.as<T>(0),
+              heads.as<T>(1), states, work)
+        .then(dynamic_mask_row_kernel<T>, drawings, dim3(kRowThreads), p, heads.as<T>(2),
+              heads.as<T>(3), heads.as<T>(4), work)
+        .then(dynamic_mask_lane_kernel, dim3(p.lanes, batch), dim3(32), p, work, lanes)
+        .status();
 }
 
 }  // namespace
 
 cudaError_t DynamicMask::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                 void* workspace, cudaStream_t stream) {
-    return heads.type == HeadType::kHalf ? start<Half>(p, heads, batch, lanes, workspace, stream)
-                                         : start<float>(p, heads, batch, lanes, workspace, stream);
+    return by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+    });
 }
 
 }  // namespace trt_lane

@@ -1,7 +1,7 @@
 // Key-point grouping on the GPU: peaks, clusters of roots, the cluster of every key point, lanes.
 #include "keypoint_grouping/keypoint_grouping.h"
 
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -33,21 +33,6 @@ __global__ void __launch_bounds__(kThreads)
     peaks[at] = keypoint_peak(p, keypoint_heat(to_float(logits[at])), left, right);
 }
 
-// How many threads of the block before this one have something, and how many have in all.
-__device__ __forceinline__ int rank_in_block(bool here, int thread, int* of_warp, int& total) {
-    unsigned const mask = __ballot_sync(kAll, here);
-    if (thread % 32 == 0) of_warp[thread / 32] = __popc(mask);
-    __syncthreads();
-    int rank = __popc(mask & ((1u << thread % 32) - 1u));
-    total = 0;
-    for (int w = 0; w < kWarps; ++w) {
-        if (w < thread / 32) rank += of_warp[w];
-        total += of_warp[w];
-    }
-    __syncthreads();
-    return rank;
-}
-
 struct ClusterShared {
     int of_warp[kWarps];
     std::int16_t x[KeypointGroupingParams::kMaxRoots], y[KeypointGroupingParams::kMaxRoots];
@@ -69,7 +54,7 @@ __global__ void __launch_bounds__(kThreads)
         bool const here = i < cells && peaks[y * p.heat_w + x] > 0.0f &&
                           to_float(to_root_y[y * p.heat_w + x]) < p.root_rows;
         int total;
-        int const at = found + rank_in_block(here, thread, shared.of_warp, total);
+        int const at = found + rank_in_block<kThreads>(here, thread, shared.of_warp, total);
         if (here && at < p.roots) {
             shared.x[at] = static_cast<std::int16_t>(x);
             shared.y[at] = static_cast<std::int16_t>(y);
@@ -182,7 +167,7 @@ __global__ void __launch_bounds__(kThreads)
         int const i = cells - 1 - begin - thread;
         bool const here = i >= 0 && work.clusters[frame * cells + i] == mine;
         int total;
-        int const at = found + rank_in_block(here, thread, shared.of_warp, total);
+        int const at = found + rank_in_block<kThreads>(here, thread, shared.of_warp, total);
         if (here) sum += work.peaks[frame * cells + i];
         if (here && at < p.points) {
             keypoint_to_frame(p, {i % p.heat_w, i / p.heat_w}, to_float(inside[i]),
@@ -226,25 +211,21 @@ cudaError_t start(KeypointGroupingParams const& p, Heads const& heads, int batch
     dim3 const threads(kThreads), frames(batch), slots(p.slots, batch);
     dim3 const cells((p.heat_h * p.heat_w + kThreads - 1) / kThreads, batch);
     T const *to_root = heads.as<T>(1), *within = heads.as<T>(2);
-    cudaError_t status = trt_lane::launch(keypoint_grouping_peak_kernel<T>, cells, threads, stream,
-                                          p, heads.as<T>(0), work.peaks);
-    if (status != cudaSuccess) return status;
-    status = trt_lane::launch(keypoint_grouping_cluster_kernel<T>, frames, threads, stream, p,
-                              to_root, work);
-    if (status != cudaSuccess) return status;
-    status = trt_lane::launch(keypoint_grouping_assign_kernel<T>, cells, threads, stream, p,
-                              to_root, within, work);
-    if (status != cudaSuccess) return status;
-    return trt_lane::launch(keypoint_grouping_lane_kernel<T>, slots, threads, stream, p, within,
-                            work, lanes);
+    return Kernels(stream)
+        .then(keypoint_grouping_peak_kernel<T>, cells, threads, p, heads.as<T>(0), work.peaks)
+        .then(keypoint_grouping_cluster_kernel<T>, frames, threads, p, to_root, work)
+        .then(keypoint_grouping_assign_kernel<T>, cells, threads, p, to_root, within, work)
+        .then(keypoint_grouping_lane_kernel<T>, slots, threads, p, within, work, lanes)
+        .status();
 }
 
 }  // namespace
 
 cudaError_t KeypointGrouping::launch(Params const& p, Heads const& heads, int batch,
                                      Lanes const& lanes, void* workspace, cudaStream_t stream) {
-    return heads.type == HeadType::kHalf ? start<Half>(p, heads, batch, lanes, workspace, stream)
-                                         : start<float>(p, heads, batch, lanes, workspace, stream);
+    return by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+    });
 }
 
 }  // namespace trt_lane

@@ -4,7 +4,7 @@
 // same, and links follow one order of all pairs: no result depends on the order of threads.
 #include "lane_mask/lane_mask.h"
 
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -374,27 +374,23 @@ cudaError_t start(LaneMaskParams const& p, Heads const& heads, int batch, Lanes 
     Workspace const work = arrays(p, batch, workspace);
     T const* logits = heads.as<T>(1);
     dim3 const threads(kThreads), rows((p.height + kWarps - 1) / kWarps, batch);
-    cudaError_t status =
-        trt_lane::launch(lane_mask_run_kernel<T>, rows, threads, stream, p, logits, work);
-    for (auto const kernel :
-         {lane_mask_link_kernel, lane_mask_component_kernel, lane_mask_line_kernel}) {
-        if (status != cudaSuccess) return status;
-        status = trt_lane::launch(kernel, rows, threads, stream, p, work);
-    }
-    if (status != cudaSuccess) return status;
-    status =
-        trt_lane::launch(lane_mask_select_kernel, dim3(batch), threads, stream, p, work, lanes);
-    if (status != cudaSuccess) return status;
-    return trt_lane::launch(lane_mask_lane_kernel<T>, dim3(p.slots, batch), threads, stream, p,
-                            logits, work, lanes);
+    return Kernels(stream)
+        .then(lane_mask_run_kernel<T>, rows, threads, p, logits, work)
+        .then(lane_mask_link_kernel, rows, threads, p, work)
+        .then(lane_mask_component_kernel, rows, threads, p, work)
+        .then(lane_mask_line_kernel, rows, threads, p, work)
+        .then(lane_mask_select_kernel, dim3(batch), threads, p, work, lanes)
+        .then(lane_mask_lane_kernel<T>, dim3(p.slots, batch), threads, p, logits, work, lanes)
+        .status();
 }
 
 }  // namespace
 
 cudaError_t LaneMask::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                              void* workspace, cudaStream_t stream) {
-    return heads.type == HeadType::kHalf ? start<Half>(p, heads, batch, lanes, workspace, stream)
-                                         : start<float>(p, heads, batch, lanes, workspace, stream);
+    return by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+    });
 }
 
 }  // namespace trt_lane

@@ -3,7 +3,6 @@
 #include "line_anchor/line_anchor.h"
 
 #include "common/drafts_kernel.h"
-#include "common/launch.h"
 
 namespace trt_lane {
 namespace {
@@ -199,17 +198,13 @@ __global__ void __launch_bounds__(32)
 }
 
 template <typename T>
-cudaError_t launch_as(LineAnchorParams const& p, Heads const& heads, int batch,
-                      LineAnchorWorkspace const& space, cudaStream_t stream) {
+Kernels start(LineAnchorParams const& p, Heads const& heads, int batch,
+              LineAnchorWorkspace const& space, cudaStream_t stream) {
     dim3 const blocks((p.anchors + kScoreWarps - 1) / kScoreWarps, batch);
-    cudaError_t status = launch(line_anchor_score_kernel<T>, blocks, dim3(32, kScoreWarps), stream,
-                                p, heads, space.scores);
-    if (status != cudaSuccess) return status;
-    status = launch(line_anchor_select_kernel<T>, dim3(batch), dim3(kSelectThreads), stream, p,
-                    heads, space);
-    if (status != cudaSuccess) return status;
-    return launch(line_anchor_points_kernel<T>, dim3(p.most, batch), dim3(32), stream, p, heads,
-                  space);
+    return Kernels(stream)
+        .then(line_anchor_score_kernel<T>, blocks, dim3(32, kScoreWarps), p, heads, space.scores)
+        .then(line_anchor_select_kernel<T>, dim3(batch), dim3(kSelectThreads), p, heads, space)
+        .then(line_anchor_points_kernel<T>, dim3(p.most, batch), dim3(32), p, heads, space);
 }
 
 }  // namespace
@@ -217,11 +212,10 @@ cudaError_t launch_as(LineAnchorParams const& p, Heads const& heads, int batch,
 cudaError_t LineAnchor::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                void* workspace, cudaStream_t stream) {
     auto const space = LineAnchorWorkspace::at(p, workspace, batch);
-    cudaError_t const status = heads.type == HeadType::kHalf
-                                   ? launch_as<Half>(p, heads, batch, space, stream)
-                                   : launch_as<float>(p, heads, batch, space, stream);
-    if (status != cudaSuccess) return status;
-    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, stream);
+    auto const drafted = by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, space, stream);
+    });
+    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, drafted);
 }
 
 }  // namespace trt_lane

@@ -3,7 +3,6 @@
 #include "row_column_anchor/row_column_anchor.h"
 
 #include "common/drafts_kernel.h"
-#include "common/launch.h"
 
 namespace trt_lane {
 namespace {
@@ -131,25 +130,27 @@ __global__ void __launch_bounds__(32)
                      WarpSum{static_cast<int>(threadIdx.x)}, space.drafts.lane(frame, index));
 }
 
+template <typename T>
+Kernels start(RowColumnAnchorParams const& p, Heads const& heads, int batch, Workspace const& space,
+              cudaStream_t stream) {
+    auto const blocks_of = [](int anchors) { return (anchors + kAnchors - 1) / kAnchors; };
+    dim3 const blocks(blocks_of(p.row_places()) + blocks_of(p.columns * p.lanes), batch);
+    dim3 const threads(kAnchors, kWarps), entries(p.entries, batch);
+    return Kernels(stream)
+        .then(row_column_locate_kernel<T>, blocks, threads, p, heads, space.places)
+        .then(row_column_curve_kernel, entries, dim3(32), p, space)
+        .then(row_column_points_kernel, entries, dim3(32), p, space);
+}
+
 }  // namespace
 
 cudaError_t RowColumnAnchor::launch(Params const& p, Heads const& heads, int batch,
                                     Lanes const& lanes, void* workspace, cudaStream_t stream) {
     auto const space = Workspace::at(p, workspace, batch);
-    auto const blocks_of = [](int anchors) { return (anchors + kAnchors - 1) / kAnchors; };
-    dim3 const blocks(blocks_of(p.row_places()) + blocks_of(p.columns * p.lanes), batch);
-    dim3 const threads(kAnchors, kWarps), entries(p.entries, batch);
-    cudaError_t status = heads.type == HeadType::kHalf
-                             ? trt_lane::launch(row_column_locate_kernel<Half>, blocks, threads,
-                                                stream, p, heads, space.places)
-                             : trt_lane::launch(row_column_locate_kernel<float>, blocks, threads,
-                                                stream, p, heads, space.places);
-    if (status != cudaSuccess) return status;
-    status = trt_lane::launch(row_column_curve_kernel, entries, dim3(32), stream, p, space);
-    if (status != cudaSuccess) return status;
-    status = trt_lane::launch(row_column_points_kernel, entries, dim3(32), stream, p, space);
-    if (status != cudaSuccess) return status;
-    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, stream);
+    auto const drafted = by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, space, stream);
+    });
+    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, drafted);
 }
 
 }  // namespace trt_lane

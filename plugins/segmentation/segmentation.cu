@@ -2,7 +2,7 @@
 // of them, and the lanes put together.
 #include "segmentation/segmentation.h"
 
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -241,22 +241,22 @@ cudaError_t start(SegmentationParams const& p, Heads const& heads, int batch, La
     T const* lane = heads.as<T>(1);
     dim3 const threads(kThreads);
     dim3 const pixels((p.input_w + kThreads - 1) / kThreads, p.input_h, batch);
-    cudaError_t status = trt_lane::launch(segmentation_probability_kernel<T>, pixels, threads,
-                                          stream, p, heads.as<T>(0), lane, probability);
-    if (status != cudaSuccess) return status;
-    status = trt_lane::launch(segmentation_place_kernel<T>, dim3(p.points, p.kept, batch), threads,
-                              stream, p, lane, probability, places);
-    if (status != cudaSuccess) return status;
-    return trt_lane::launch(segmentation_assemble_kernel<T>, dim3(batch), threads, stream, p, lane,
-                            places, lanes);
+    return Kernels(stream)
+        .then(segmentation_probability_kernel<T>, pixels, threads, p, heads.as<T>(0), lane,
+              probability)
+        .then(segmentation_place_kernel<T>, dim3(p.points, p.kept, batch), threads, p, lane,
+              probability, places)
+        .then(segmentation_assemble_kernel<T>, dim3(batch), threads, p, lane, places, lanes)
+        .status();
 }
 
 }  // namespace
 
 cudaError_t Segmentation::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                  void* workspace, cudaStream_t stream) {
-    return heads.type == HeadType::kHalf ? start<Half>(p, heads, batch, lanes, workspace, stream)
-                                         : start<float>(p, heads, batch, lanes, workspace, stream);
+    return by_type(heads, [&](auto number) {
+        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+    });
 }
 
 }  // namespace trt_lane
