@@ -84,6 +84,7 @@ def _model(
     origins: tuple[int, int],
     origin: Origin,
     metric: Metric = Metric.CULANE,
+    demo: bool = False,
 ) -> LaneModel:
     lane = Confidence(
         "cls",
@@ -106,6 +107,7 @@ def _model(
         network=partial(_network, backbone, image.input_hw, origins, count),
         metric=metric,
         origin=origin,
+        demo=demo,
     )
 
 
@@ -177,6 +179,7 @@ MODELS = (
         _decoder(DEMO_IMAGE, anchors=len(LineAnchors.around(*DEMO_ORIGINS)), distance_px=40),
         DEMO_ORIGINS,
         Origin("trt_lane, training/", "Apache-2.0"),
+        demo=True,
     ),
     _official("r18", "culane", "CULane F1 75.08"),
     _official("r34", "culane", "CULane F1 76.66"),
