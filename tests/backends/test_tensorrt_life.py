@@ -85,6 +85,21 @@ def test_a_device_that_is_lost_is_an_error_and_closing_it_one_more(artifact, the
     assert "contexts" not in " ".join(recording.live)
 
 
+@pytest.mark.parametrize(
+    "call", ["cuMemFree_v2", "cuMemFreeHost", "cuEventDestroy_v2", "cuStreamDestroy_v2"]
+)
+def test_what_one_call_refuses_to_free_is_all_that_stays(artifact, the_recording, call):
+    recording = the_recording
+    recording.reset()
+    backend = opened(artifact, recording, NumpyStages(recording, artifact))
+    backend.time_stages()
+    backend.lanes([frame()])
+    recording.fail(call, code=700)
+    with pytest.raises(DeviceError, match=call):
+        backend.close()
+    assert [left.split()[-1] for left in recording.live] == ["1"]
+
+
 def test_too_little_memory_for_a_context_is_said(artifact, recording):
     with pytest.raises(TrtLaneError, match=r"not enough GPU memory.*1024 MiB free"):
         opened(artifact, recording, context=None)

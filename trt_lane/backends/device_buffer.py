@@ -55,6 +55,8 @@ class DeviceBuffer:
     def free(self) -> None:
         """Give both back; the stream has done with them."""
         del self.host
-        if not self._shared:
-            self._driver.free(self.device)
-        self._driver.free_host(self._host_address)
+        try:
+            if not self._shared:
+                self._driver.free(self.device)
+        finally:  # a device that is lost still gives the host its memory back
+            self._driver.free_host(self._host_address)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from trt_lane.backends.cuda_driver import CudaDriver
 
 STAGES = ("h2d", "network", "d2h")
@@ -37,7 +39,8 @@ class StageTimer:
         times = [self._driver.elapsed_ms(start, end) for start, end in pairs]
         return dict(zip(STAGES, times, strict=True))
 
-    def free(self) -> None:
-        """Destroy the events; the stream has done with them."""
+    def freeing(self) -> Iterator[Callable[[], None]]:
+        """What destroys the events, one call each; the stream has done with them."""
         while self._events:
-            self._driver.destroy_event(self._events.pop())
+            event = self._events.pop()
+            yield lambda event=event: self._driver.destroy_event(event)

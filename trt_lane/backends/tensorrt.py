@@ -175,7 +175,7 @@ class TensorRtBackend:
         if self._engine is not None:
             yield self._engine.close
         if self._timer is not None:
-            yield self._timer.free
+            yield from self._timer.freeing()
         if self._memory is not None:
             yield from self._memory.freeing()
         if stream is not None:
