@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from calibrators.insert import insert_sites
 from trt_lane.models._equalised import equalised
 from trt_lane.models._folded import TRANSPOSED
-from trt_lane.scales import Scale, ScaleTable, Site
+from trt_lane.scales import Scale, ScaleTable
 
 
 def round_straight_through(x: Tensor) -> Tensor:
@@ -119,11 +119,3 @@ def round_to_levels(weight: Tensor, scale: Scale) -> np.ndarray:
     steps = torch.from_numpy(scale.value).reshape(shape)
     levels = torch.clamp(torch.round(weight.detach() / steps), scale.qmin, scale.qmax)
     return levels.to(torch.int8).numpy()
-
-
-def sites_by_key(sites: tuple[Site, ...]) -> dict[str, list[Site]]:
-    """The sites of every key."""
-    grouped: dict[str, list[Site]] = {}
-    for site in sites:
-        grouped.setdefault(site.key, []).append(site)
-    return grouped

@@ -8,14 +8,6 @@ from __future__ import annotations
 import re
 
 
-def inspector_io(report: dict) -> list:
-    """Inputs and outputs in an inspector's JSON: `Bindings` in 10.x, `I/O Tensors` in 11.x."""
-    for key in ("I/O Tensors", "Bindings"):
-        if key in report:
-            return report[key]
-    return []
-
-
 def tensor_type(tensor: dict) -> str:
     """INT8, FP8, INT4, FP16, BF16, FP32, INT32, INT64 or BOOL of a tensor in a layer report.
 

@@ -19,9 +19,3 @@ from engines import compat
 )
 def test_types_are_read_in_the_words_of_every_version(tensor, expected):
     assert compat.tensor_type(tensor) == expected
-
-
-def test_io_tensors_are_found_under_both_names():
-    assert compat.inspector_io({"Bindings": ["x"]}) == ["x"]
-    assert compat.inspector_io({"I/O Tensors": ["y"]}) == ["y"]
-    assert compat.inspector_io({}) == []

@@ -64,12 +64,6 @@ class Canvas:
         width = max(1, round(width_px * self.scale[0]))
         cv2.polylines(self.pixels, [points], False, colour, width, cv2.LINE_AA, _SHIFT)
 
-    def disc(self, centre_px, radius_px: float, colour) -> None:
-        """Fill a circle."""
-        centre = np.round(self.own_pixels(centre_px) * 2**_SHIFT).astype(int)
-        radius = max(1, round(radius_px * self.scale[0] * 2**_SHIFT))
-        cv2.circle(self.pixels, centre.tolist(), radius, colour, -1, cv2.LINE_AA, _SHIFT)
-
     def blend(self, polygons_px, colour, opacity: float, wear: float = 0.0, seed: int = 0) -> None:
         """Lay polygons over the image with an opacity that wear breaks up."""
         polygons = [self.own_pixels(p) for p in polygons_px]
