@@ -297,6 +297,7 @@ def test_the_command_says_what_was_installed(bundles, tmp_path, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "golden frames pass" in shown and "unsigned" in shown and "is current in" in shown
+    assert "previous   none\n" in shown  # and no advice to go back to nothing
 
 
 @pytest.mark.slow

@@ -351,6 +351,23 @@ def test_a_ros_2_node_publishes_the_json_and_goes_when_it_is_closed(monkeypatch)
     assert len(json.loads(calls[4][1])["lanes"]) == 2
 
 
+@pytest.mark.parametrize("without", ["rclpy.signals", "std_msgs.msg", "a middleware"])
+def test_a_ros_2_that_is_not_whole_or_does_not_start_is_one_error(monkeypatch, without):
+    def init(**named):
+        raise RuntimeError("failed to load the middleware")
+
+    def find(name):
+        if name == without:
+            raise ImportError(f"No module named {name!r}")
+        no = SimpleNamespace(NO="no")
+        return SimpleNamespace(init=init, String=None, SignalHandlerOptions=no)
+
+    monkeypatch.setattr("trt_lane.runtime.outputs.ros2.import_module", find)
+    expected = "does not start" if without == "a middleware" else "no ROS 2 here"
+    with pytest.raises(TrtLaneError, match=expected):
+        Ros2("/lanes")
+
+
 def test_without_ros_2_the_way_to_it_is_said():
     try:
         import rclpy  # noqa: F401

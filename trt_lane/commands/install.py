@@ -42,5 +42,6 @@ def run(args: argparse.Namespace) -> int:
           f"{artifact.built_with}, {artifact.precision}")  # fmt: skip
     print(f"decoder    {artifact.info['decoders']}")
     print(done.golden)
-    print(f"previous   {done.previous or 'none'}; back to it: trt-lane rollback")
+    back = "none" if done.previous is None else f"{done.previous}; back to it: trt-lane rollback"
+    print(f"previous   {back}")
     return 0

@@ -19,7 +19,7 @@ class Ros2:
         topic: its name.
 
     Raises:
-        TrtLaneError: rclpy is not here, or it is no topic.
+        TrtLaneError: rclpy is not here or does not start, or it is no topic.
     """
 
     wants_end = False
@@ -31,18 +31,23 @@ class Ros2:
             self._rclpy = import_module("rclpy")
             qos = import_module("rclpy.qos")
             self._string = import_module("std_msgs.msg").String
+            options = import_module("rclpy.signals").SignalHandlerOptions
         except ImportError as error:
             raise TrtLaneError(
                 f"no ROS 2 here ({error}); source /opt/ros/<distribution>/setup.bash first, or "
                 "use --udp or --shared-memory"
             ) from None
         self.name = f"ros2 {topic}"
-        # A signal ends the run, which then ends the node: rclpy must not take it away.
-        options = import_module("rclpy.signals").SignalHandlerOptions.NO
-        self._rclpy.init(signal_handler_options=options)
-        self._node = self._rclpy.create_node("trt_lane")
-        profile = qos.QoSProfile(depth=1, reliability=qos.ReliabilityPolicy.BEST_EFFORT)
-        self._publisher = self._node.create_publisher(self._string, topic, profile)
+        try:
+            # A signal ends the run, which then ends the node: rclpy must not take it away.
+            self._rclpy.init(signal_handler_options=options.NO)
+            self._node = self._rclpy.create_node("trt_lane")
+            profile = qos.QoSProfile(depth=1, reliability=qos.ReliabilityPolicy.BEST_EFFORT)
+            self._publisher = self._node.create_publisher(self._string, topic, profile)
+        except Exception as error:  # rclpy's errors share no public base class
+            raise TrtLaneError(
+                f"ROS 2 does not start ({error}); see ROS_DOMAIN_ID and RMW_IMPLEMENTATION"
+            ) from None
 
     def publish(self, result: FrameResult, frame: np.ndarray | None) -> None:
         """Publish one message."""
