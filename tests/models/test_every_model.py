@@ -23,10 +23,15 @@ from trt_lane.model import Metric, get_model, list_families, list_models
 from trt_lane.models._folded import fold
 
 NAMES = list_models()
-# One of each family: its demo, else its variant on the smallest trunk.
-LIGHT = [f for f in list_families() if f in NAMES]
-LIGHT += [n for n in NAMES if n.endswith(".r18_culane") and n.partition(".")[0] not in LIGHT]
-LIGHT += [n for n in NAMES if n in ("lstr.tusimple", "twinlitenet.bdd100k")]
+
+
+def light(family):
+    """Its demo, else its variant on the smallest trunk, else its last."""
+    own = [n for n in NAMES if n.partition(".")[0] == family]
+    return next((n for n in (family, f"{family}.r18_culane") if n in own), own[-1])
+
+
+LIGHT = [light(family) for family in list_families()]
 HUGE = {"ufldv2"}  # 90 to 210 million weights: half of a minute to draw them
 # Official networks' outputs (shared/README.md) that are the heads as they are; those of the other
 # families are put together differently and compared in their files.
@@ -50,10 +55,6 @@ def test_agrees_with_the_official_network(shared, case):
     names = [head.name for head in model.heads]
     assert set(names) <= set(case.outputs)
     case.assert_agrees(outputs, names)
-
-
-def test_every_family_has_a_light_model():
-    assert sorted(name.partition(".")[0] for name in LIGHT) == list_families()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,7 +110,8 @@ def test_geometry_and_decoder_survive_the_sidecar(name):
 def test_the_metric_is_that_of_the_data_set_in_the_name(name):
     data = name.replace(".", "_").rpartition("_")[2] if "." in name else Metric.CULANE.value
     metric = get_model(name).metric
-    assert metric.value == data
+    if data in list(Metric):  # a data set of one's own has no official score
+        assert metric.value == data
     assert metric.rule
 
 
