@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 NAME = "run"
+# A result in more than an hour; slower than that is a slip of the pen.
+_SLOWEST_HZ = 0.0002
 HELP = "find the lanes of cameras or videos as they come, and hand them on with their age"
 
 
@@ -72,8 +74,10 @@ def _run(args: argparse.Namespace, stop: Any, stack: Any) -> int:
 
     for name in ("rate", "max_age", "health", "watchdog", "frames"):
         value = getattr(args, name)
-        if not 0 <= value < 1e9:
-            raise TrtLaneError(f"--{name.replace('_', '-')} is {value}; expected 0 or more")
+        if not 0 <= value <= 1e9:
+            raise TrtLaneError(f"--{name.replace('_', '-')} is {value}; expected 0 to 1e9")
+    if 0 < args.rate < _SLOWEST_HZ:
+        raise TrtLaneError(f"--rate is {args.rate}; expected 0 for none, or {_SLOWEST_HZ} and more")
     specs = _sources(args)
     artifact = _artifact(args)
     outputs = _outputs(args, specs, stack)
