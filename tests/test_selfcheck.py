@@ -1,10 +1,13 @@
+import dataclasses
 import json
 
 import pytest
 from tiny_artifact import make_artifact
 from tiny_bundle import make_tiny_bundle
 
+from trt_lane.bundle.archive import file_entry
 from trt_lane.bundle.golden import GOLDEN
+from trt_lane.bundle.manifest import MANIFEST, Manifest
 from trt_lane.cli import main
 from trt_lane.errors import TrtLaneError
 from trt_lane.installing.install import install
@@ -50,8 +53,25 @@ def test_lanes_elsewhere_fail_the_check(root, capsys):
         for lane in frame["int8"]["lanes"]:
             lane["points"] = [[x + 30, y] for x, y in lane["points"]]
     path.write_text(json.dumps(golden))
+    folder = Store(root).current_folder()
+    manifest = Manifest.from_bytes((folder / MANIFEST).read_bytes())
+    files = {**manifest.files, GOLDEN: file_entry(path)}
+    (folder / MANIFEST).write_bytes(dataclasses.replace(manifest, files=files).to_bytes())
     assert main(words(root)) == 1
     assert "golden FAIL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [GOLDEN, "golden/1.png"])
+@pytest.mark.parametrize("how", ["changed", "gone"])
+def test_golden_frames_that_are_not_the_bundles_judge_nothing(root, capsys, name, how):
+    path = Store(root).current_folder() / name
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes() + b"\n")
+    assert main(words(root)) == 2
+    err = capsys.readouterr().err
+    assert f"{name} is not the file of the bundle" in err and "trt-lane install BUNDLE" in err
 
 
 def test_a_missed_budget_fails_the_check(tmp_path, capsys):
@@ -68,6 +88,7 @@ def test_a_damaged_engine_is_one_line_with_the_devices_facts(root, capsys):
     assert main(words(root)) == 2
     err = capsys.readouterr().err
     assert "not the file that was built" in err and "machine" in err and err.count("\n") == 1
+    assert "run: trt-lane install BUNDLE, or trt-lane rollback" in err  # there is no make here
 
 
 def test_an_engine_that_came_without_a_bundle_has_no_golden_frames(tmp_path):

@@ -17,6 +17,8 @@ from trt_lane.sealed_json import is_sealed, seal
 
 SCHEMA = 1
 SIDECAR = "artifact.json"
+# Beside every engine that was built of a bundle.
+BUNDLE_MANIFEST = "manifest.json"
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 RUNTIMES = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 
@@ -112,7 +114,9 @@ class EngineArtifact:
 
     @property
     def make_command(self) -> str:
-        """What makes this artifact again."""
+        """What makes this artifact again: on a vehicle its bundle, else the workshop."""
+        if (self.folder / BUNDLE_MANIFEST).is_file():
+            return "trt-lane install BUNDLE, or trt-lane rollback"
         return f"make engine MODEL={self.model} TARGET={self.target}"
 
     def make_decoder(self) -> Callable[..., Any]:

@@ -13,13 +13,14 @@ import numpy as np
 from trt_lane import __version__
 from trt_lane.artifact import EngineArtifact
 from trt_lane.building.recipe import BuilderKind
-from trt_lane.bundle.golden import GoldenResult, GoldenSet, judge, read_frame
-from trt_lane.bundle.manifest import MANIFEST, Manifest
+from trt_lane.bundle.golden import FOLDER, GoldenResult, GoldenSet, judge, read_frame
+from trt_lane.bundle.manifest import MANIFEST, FileEntry, Manifest
 from trt_lane.detector import LaneDetector
 from trt_lane.device import sysfs
 from trt_lane.device.identity import identity
 from trt_lane.device.state import DeviceState
 from trt_lane.errors import TrtLaneError
+from trt_lane.files import sha256_file
 from trt_lane.fit import Fit
 from trt_lane.installing.facts import builder_version, compute_capability
 
@@ -136,12 +137,14 @@ def selfcheck(
         root: in place of "/", for files recorded elsewhere.
 
     Raises:
-        TrtLaneError: the engine is damaged, does not load, or was not installed from a bundle.
+        TrtLaneError: the engine or its golden frames are damaged, it does not load, or was not
+            installed from a bundle.
     """
     if frames < 1:
         raise TrtLaneError(f"frames is {frames}; expected 1 or more")
     artifact = EngineArtifact.load(folder)
     manifest = _manifest(artifact.folder)
+    _check_golden(artifact.folder, manifest)
     golden = GoldenSet.load(artifact.folder)
     pictures = [read_frame(artifact.folder / frame.file) for frame in golden.frames]
     with LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP) as detector:
@@ -165,6 +168,19 @@ def selfcheck(
         tuple(latencies),
         manifest.budget_ms,
     )
+
+
+def _check_golden(folder: Path, manifest: Manifest) -> None:
+    """Refuse golden frames that are not the bundle's: they would judge a right engine wrong."""
+    for name, entry in manifest.files.items():
+        if name.startswith(FOLDER) and not _is(folder / name, entry):
+            raise TrtLaneError(
+                f"{folder / name} is not the file of the bundle; run: trt-lane install BUNDLE"
+            )
+
+
+def _is(path: Path, entry: FileEntry) -> bool:
+    return path.is_file() and sha256_file(path) == entry.sha256
 
 
 def _manifest(folder: Path) -> Manifest:

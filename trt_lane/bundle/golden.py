@@ -24,7 +24,8 @@ from trt_lane.metrics.culane import agreement
 from trt_lane.metrics.lane_distortion import mean_lane_distortion_score, tau_px
 
 SCHEMA = 1
-GOLDEN = "golden/golden.json"
+FOLDER = "golden/"
+GOLDEN = f"{FOLDER}golden.json"
 # Of the lanes; lets one of ten go that lies at a decoder's threshold.
 REQUIRED_AGREEMENT = 0.9
 # Two quantised forms are each one quantisation error away from float, on their own sides.
@@ -148,7 +149,7 @@ def read_frame(path: Path) -> np.ndarray:
 def _frame(values: Mapping[str, Any]) -> GoldenFrame:
     # The name is one of the manifest's: whoever unpacked the bundle has checked it.
     file = values["file"]
-    if not isinstance(file, str) or not file.startswith("golden/") or ".." in file:
+    if not isinstance(file, str) or not file.startswith(FOLDER) or ".." in file:
         raise ValueError(f"{file!r} is no golden picture")
     in_float, in_int8 = lanes_from_plain(values["float"]), lanes_from_plain(values["int8"])
     if in_float.frame_hw != in_int8.frame_hw or min(in_int8.frame_hw) < 1:

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from trt_lane.artifact import EngineArtifact, HeadShape
+from trt_lane.artifact import BUNDLE_MANIFEST, EngineArtifact, HeadShape
 from trt_lane.building.recipe import BuildRecipe
 from trt_lane.errors import TrtLaneError
 from trt_lane.image import ImageSpec
 from trt_lane.sealed_json import seal, unseal
 
 SCHEMA = 1
-MANIFEST, SIGNATURE = "manifest.json", "signature.json"
+MANIFEST, SIGNATURE = BUNDLE_MANIFEST, "signature.json"
 MAX_FILES, MAX_FILE_BYTES = 4096, 4 << 30
 # Plain names without dots in front: no `..`, no hidden file, nothing absolute, nothing to quote.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*){0,4}")
