@@ -40,6 +40,7 @@ MODELS = (
         decoder=DEMO_DECODER,
         network=partial(ERFNet, DEMO_IMAGE.input_hw, DEMO_DECODER.lanes, widths=(16, 32, 64)),
         origin=Origin("trt_lane, training/", "Apache-2.0"),
+        demo=True,
     ),
     _official("culane", "73.49", "erfnet_baseline_culane_20210204.pt"),
     _official("tusimple", "96.04", "erfnet_baseline_tusimple_20210424.pt"),
