@@ -13,6 +13,7 @@ from trt_lane.runtime import engine as engine_module
 from trt_lane.runtime import grabber as grabber_module
 from trt_lane.runtime.engine import EngineGoneError
 from trt_lane.runtime.loop import Limits
+from trt_lane.runtime.mailbox import Captured
 from trt_lane.runtime.result import Fault
 
 
@@ -83,24 +84,29 @@ def test_a_camera_that_never_was_there_is_lost_from_the_start(folder, monkeypatc
     assert set(faults(out)) == {Fault.CAMERA_LOST}
 
 
-@pytest.mark.parametrize("reason", ["a low rate", "a slow network", "a slow file"])
-def test_a_camera_whose_frames_wait_is_not_lost(folder, monkeypatch, reason):
-    monkeypatch.setattr("trt_lane.runtime.loop.SILENCE_S", 0.05)
-    out = Collector(stop_after=4)
-    rate = 8 if reason == "a low rate" else 0
-    backend = Heads((lambda n: time.sleep(0.1)) if reason == "a slow network" else (lambda n: None))
-    live, pause_s = (False, 0.15) if reason == "a slow file" else (True, 0.002)
-    spec = scripted([frame()] * 1000, live=live, pause_s=pause_s)
-    limits = Limits(max_age_ms=10_000, rate_hz=rate, health_every_s=0)
-    run = make_run(folder, [spec], [out], backends=lambda: backend, limits=limits)
-    go(run)
-    assert set(faults(out)) == {Fault.NONE}
+@pytest.mark.parametrize(
+    ("live", "waits", "expected"),
+    [(True, True, []), (False, False, []), (True, False, [Fault.CAMERA_LOST])],
+    ids=["a low rate or a slow network", "a slow file", "a silent camera"],
+)
+def test_a_camera_whose_frames_wait_is_not_lost(folder, monkeypatch, live, waits, expected):
+    monkeypatch.setattr("trt_lane.runtime.loop.SILENCE_S", 30)
+    out = Collector()
+    run = make_run(folder, [scripted(live=live)], [out])
+    now = time.monotonic_ns()
+    run._last[0] = Captured(0, now - 60 * 10**9, frame())
+    run._told_ns[0] = 0
+    if waits:
+        run._grabbers[0].mailbox.put(Captured(1, now, frame()))
+    run._tell_of_silence()
+    assert faults(out) == expected
 
 
 @pytest.mark.parametrize("error", [cv2.error("unplugged"), MemoryError(), OSError(5, "I/O error")])
-def test_a_driver_that_raises_is_a_lost_camera(folder, error):
+def test_a_driver_that_raises_is_a_lost_camera(folder, monkeypatch, error):
+    monkeypatch.setattr("trt_lane.runtime.loop.SILENCE_S", 30)  # no moment of ours is a silence
     out = Collector(stop_after=15)
-    spec = scripted([frame(), error], [frame()] * 50)
+    spec = scripted([frame(), error], [frame()] * 9999)
     health = go(make_run(folder, [spec], [out]))
     assert health.cameras_lost == 1 and faults(out).count(Fault.NONE) >= 10
 
@@ -266,7 +272,7 @@ def test_drivers_that_never_come_back_do_not_keep_the_run_from_ending(folder):
     start = time.monotonic()
     run.go()
     # All at once: one after the other they would take longer than the watchdog has patience.
-    assert time.monotonic() - start < 2 * grabber_module.DRIVER_S
+    assert time.monotonic() - start < 3 * grabber_module.DRIVER_S
     never.set()
 
 

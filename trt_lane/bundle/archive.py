@@ -182,9 +182,7 @@ def open_bundle(path: Path) -> Iterator[BundleReader]:
         raise TrtLaneError(f"cannot read the bundle {path}: {error.strerror}") from None
     with file:
         if not file.seekable():  # it is read twice: once before a byte of it is trusted
-            raise TrtLaneError(
-                f"the bundle {path} is a pipe; write it to a file first"
-            )
+            raise TrtLaneError(f"the bundle {path} is a pipe; write it to a file first")
         yield BundleReader(path, file)
 
 
