@@ -164,7 +164,7 @@ def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -
             "check that the checkpoint, the labels and the model are of one data set"
         )
     noise = search.noise[frozenset(chosen)]
-    if noise.lane_points > search.budget_points:
+    if search.has_lanes() and noise.lane_points > search.budget_points:
         reasons.append(
             f"on {len(search.frames)} frames one lane is {noise.lane_points:.2f} points, more "
             "than the budget: give more frames to tell losses this small"

@@ -172,7 +172,8 @@ def test_few_frames_are_said_to_be_few(tmp_path):
 def test_where_nothing_sees_a_lane_the_plan_says_that_nothing_was_measured(tmp_path):
     *_, plan = planned(tmp_path, "place", 0.3, lanes=False)
     assert plan.kind is Kind.ALL_INT8
-    assert "find no lane on these frames" in describe(plan).replace("\n  ", " ")
+    said = describe(plan).replace("\n  ", " ")
+    assert "find no lane on these frames" in said and "one lane is 100.00 points, more" not in said
     *_, seeing = planned(tmp_path, "", 0.3)
     assert "find no lane" not in describe(seeing)
 
