@@ -117,6 +117,7 @@ def _model(
     metric: Metric,
     origin: Origin,
     training_only: tuple[str, ...] = (),
+    demo: bool = False,
 ) -> LaneModel:
     confidence = Confidence(
         "kpts_hm_logits",
@@ -142,6 +143,7 @@ def _model(
         metric=metric,
         origin=origin,
         training_only=training_only,
+        demo=demo,
     )
 
 
@@ -224,6 +226,7 @@ MODELS = (
         partial(GANet, 18, points=5, width=32, features=64, centres=False),
         Metric.CULANE,
         Origin("trt_lane, training/", "Apache-2.0"),
+        demo=True,
     ),
     _official(18, "culane", "78.79"),
     _official(34, "culane", "79.39"),
