@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,14 @@ class UnitLoss:
     def status(self) -> str:
         """The loss."""
         return f"loss {self._last:.3g}"
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: every value stands for itself."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        del state
 
 
 class FocusLoss:
@@ -129,6 +138,14 @@ class FocusLoss:
         """Remaining error of each head; a star marks the selected ones."""
         marks = {n: "*" if self.curves and n in self.selected else "" for n in self.heads}
         return " ".join(f"{n}{marks[n]} {self.share[n]:.2f}" for n in self.heads)
+
+    def state(self) -> dict[str, Any]:
+        """Which heads are selected, and the running errors that decide it."""
+        return {"selected": list(self.selected), "share": dict(self.share)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.selected, self.share = list(state["selected"]), dict(state["share"])
 
     def _error(self, head: Head, heads: Outputs, heads_q: Outputs) -> Tensor:
         mode = self.focus[head.name].value

@@ -221,6 +221,8 @@ class QuantRecipe:
     def __post_init__(self) -> None:
         if self.frames < 1 or self.batch < 1:
             raise ValueError(f"frames is {self.frames}, batch is {self.batch}; expected 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
 
     def digest(self) -> str:
         """sha256 of every number; the description does not count."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
@@ -56,6 +56,14 @@ class Loss(Protocol):
 
     def status(self) -> str:
         """A few words for the progress bar."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What its next values depend on: plain numbers and lists, for a run that is cut off."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
         ...
 
 
@@ -124,9 +132,17 @@ def reconstruct(
         _set_activations(student, phase)
         first = state["step"] if state is not None and number == done else 0
         optimiser_state = state["optimiser"] if first else None
+        if first:
+            held_against.restore(state["loss"])
 
-        def save(step: int, optimiser: torch.optim.Optimizer, number: int = number) -> None:
-            checkpoint.save({"unit": number, "step": step, **_snapshot(student, optimiser)})
+        def save(
+            step: int,
+            optimiser: torch.optim.Optimizer,
+            number: int = number,
+            held_against: Loss = held_against,
+        ) -> None:
+            learned = _snapshot(student, optimiser)
+            checkpoint.save({"unit": number, "step": step, "loss": held_against.state(), **learned})
 
         label = f"{number + 1}/{len(work)} " if len(work) > 1 else ""
 
@@ -247,7 +263,7 @@ def _learn_unit(
     saved_at = time.monotonic()
     for step in steps:
         # Seeded by step, so that a run that was cut off draws what a whole one draws.
-        torch.manual_seed(seed * 1_000_003 + step)
+        torch.manual_seed((seed * 1_000_003 + step) % 2**63)
         chosen = torch.randint(cache.frame_count, (min(recipe.batch, cache.frame_count),))
         inputs, target = drawn(chosen)
         for weight in weights:

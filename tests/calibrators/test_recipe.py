@@ -54,6 +54,8 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
             "block_steps come before the network's; unit is block",
         ),
         ("frames = 0", "frames is 0"),
+        ("seed = -1", "seed is -1; expected 0 to"),
+        ("seed = 9223372036854775808", "seed is 9223372036854775808; expected 0 to"),
         ("batch = 0", "batch is 0"),
         ("frames = = 3", "not valid TOML"),
     ],

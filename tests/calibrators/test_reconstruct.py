@@ -156,6 +156,47 @@ def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch,
     assert not state.exists()
 
 
+class Wearing(UnitLoss):
+    """Counts for less with every call, as a loss that chooses heads by its past may."""
+
+    def __init__(self, stop_after=None):
+        super().__init__()
+        self.weight, self.calls, self.stop_after = 1.0, 0, stop_after
+
+    def __call__(self, step, out, target):
+        self.calls += 1
+        if self.calls == self.stop_after:
+            raise KeyboardInterrupt
+        self.weight *= 0.5
+        return self.weight * super().__call__(step, out, target)
+
+    def state(self):
+        return {"weight": self.weight}
+
+    def restore(self, state):
+        self.weight = state["weight"]
+
+
+def test_what_the_loss_remembers_is_kept_when_a_run_is_cut_off(case, tmp_path, monkeypatch):
+    graph_module, frames, table = case
+    monkeypatch.setattr("calibrators.reconstruct.SAVE_EVERY_S", 0.0)
+    recipe = ReconstructionRecipe(steps=8, batch=3)
+    whole = reconstruct(graph_module, table, frames, recipe, Wearing())
+    state = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(graph_module, table, frames, recipe, Wearing(stop_after=5), resume=state)
+    resumed = Wearing()
+    again = reconstruct(graph_module, table, frames, recipe, resumed, resume=state)
+    assert resumed.weight == 0.5**8
+    assert again.digest() == whole.digest()
+
+
+def test_a_huge_seed_is_a_seed(case):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(steps=2, batch=3)
+    assert reconstruct(graph_module, table, frames, recipe, UnitLoss(), seed=2**63 - 1).rounded
+
+
 def test_a_damaged_or_foreign_state_is_ignored(case, tmp_path):
     graph_module, frames, table = case
     recipe = ReconstructionRecipe(steps=3, batch=3)

@@ -140,6 +140,22 @@ def test_loss_selects_the_head_that_was_made_sensitive_on_purpose():
     assert loss(1, moved, heads) == pytest.approx(1.0 + recipe.unselected, rel=0.02)
 
 
+def test_loss_goes_on_with_the_heads_that_it_had_selected():
+    heads = make_heads()
+    moved = {"cls": heads["cls"] + 0.05, "xs": heads["xs"] + torch.tensor([0.5, 0.0, 0.0])}
+    names = {"cls": "cls", "xs": "xs"}
+    recipe = ReconstructionRecipe(focus="soft", selection="interpolated", steps=100, refreshes=20)
+    whole = FocusLoss([CLS, XS], decode, names, heads, moved, recipe)
+    better = {**moved, "xs": heads["xs"] + torch.tensor([1e-3, 0.0, 0.0])}
+    for step in range(4):
+        whole(step, better, heads)
+    resumed = FocusLoss([CLS, XS], decode, names, heads, moved, recipe)
+    resumed.restore(whole.state())
+    assert resumed.share == whole.share != {"cls": 1.0, "xs": 1.0}
+    assert resumed(5, better, heads) == whole(5, better, heads)
+    assert resumed.selected == whole.selected
+
+
 def test_loss_warns_and_falls_back_when_nothing_is_foreground():
     heads = make_heads()
     heads["cls"][..., 1] = -40.0
