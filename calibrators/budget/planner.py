@@ -14,15 +14,20 @@ from torch import fx
 
 from calibrators.budget.judge import AGREEMENT_WANTED
 from calibrators.budget.plan import Kind, Plan
-from calibrators.budget.search import CHEAP_SHARE, OutOfTime, Search
+from calibrators.budget.search import CHEAP_SHARE, OutOfTime, Search, Wanted
 from calibrators.sensitivity.evaluation import NO_BAR, Bar, EvaluationFrames
+from calibrators.sensitivity.mixed import Block
 from trt_lane.model import LaneModel
 from trt_lane.scales import ScaleTable
 
 # Beyond it a mixed engine has little of INT8's speed and all of its trouble.
 FLOAT_SHARE = 0.60
-# So few MACs cost no time worth saving.
-FREE_SHARE = 0.001
+# So few MACs cost no time worth saving: layers of theirs are kept in float where the frames cannot
+# tell a loss from chance and the lanes bend clearly less for it.
+FREE_SHARE = 0.005
+CLEARLY_LESS = 0.9  # of the distortion
+# Plans of next to no MACs that are tried; each is a pass over the frames.
+MOST_FREE = 6
 
 
 def plan_budget(
@@ -59,15 +64,15 @@ def plan_budget(
 
 def _layers_in_float(search: Search) -> Sequence[str]:
     start = search.measure([()])[0]
-    # At the edge of the budget the engine's own rounding may fall beyond: then layers that cost
-    # next to nothing are tried, too.
-    if search.is_good((), start) and start.loss_points <= search.budget_points / 2:
+    if search.is_good((), start) and _surely_holds(search, ()):
         return ()
     heads, blocks = search.rank()
+    if search.is_good((), start):
+        fit = _fit(search, _free_plans(search, heads, blocks), search.is_good)
+        return _best_of_free(search, (), fit)
     in_heads = [tuple(heads[: i + 1]) for i in range(len(heads))]
-    verdicts = search.measure(in_heads)
     for wanted in (search.is_good, search.holds_cheaply):
-        fit = [p for p, v in zip(in_heads, verdicts, strict=True) if wanted(p, v)]
+        fit = _fit(search, in_heads, wanted)
         if wanted((), start):
             return _best_of_free(search, (), fit)
         if fit:
@@ -81,17 +86,46 @@ def _layers_in_float(search: Search) -> Sequence[str]:
     return search.order
 
 
+def _fit(search: Search, plans: Sequence[Sequence[str]], wanted: Wanted) -> list[Sequence[str]]:
+    """The plans that do what is wanted."""
+    verdicts = search.measure(plans)
+    return [p for p, v in zip(plans, verdicts, strict=True) if wanted(p, v)]
+
+
 def _best_of_free(
     search: Search, cheapest: Sequence[str], fit: Sequence[Sequence[str]]
 ) -> Sequence[str]:
-    """Among plans of next to no MACs that of least distortion, else the cheapest.
+    """Among plans of next to no MACs that of clearly least distortion, else the cheapest.
 
     Frames that the plan was not made on are held the better for it, and no engine gets slower.
     """
-    free = [layers for layers in fit if search.float_share(layers) <= FREE_SHARE]
-    plans = [cheapest, *free]
+    plans = [
+        cheapest,
+        *(layers for layers in fit if search.float_share(layers) <= FREE_SHARE),
+    ]
     distortions = [verdict.distortion_px for verdict in search.measure(plans)]
-    return plans[min(range(len(plans)), key=distortions.__getitem__)]
+    best = min(range(len(plans)), key=distortions.__getitem__)
+    return plans[best] if distortions[best] <= CLEARLY_LESS * distortions[0] else cheapest
+
+
+def _surely_holds(search: Search, layers: Sequence[str]) -> bool:
+    """Whether the budget is held wherever in its interval the loss may be."""
+    return search.noise[frozenset(layers)].high_points <= search.budget_points
+
+
+def _free_plans(
+    search: Search, heads: Sequence[str], blocks: Sequence[Block]
+) -> list[tuple[str, ...]]:
+    """Plans of next to no MACs: the heads' layers and then blocks, as they are ranked."""
+    plans: list[tuple[str, ...]] = []
+    kept: tuple[str, ...] = ()
+    for layers in (*((path,) for path in heads), *(block.layers for block in blocks)):
+        more = (*kept, *(path for path in layers if path not in kept))
+        if more != kept and search.float_share(more) <= FREE_SHARE:
+            kept = more
+            plans.append(kept)
+    count = min(len(plans), MOST_FREE)
+    return [plans[(i + 1) * len(plans) // count - 1] for i in range(count)]
 
 
 def _plan(search: Search, layers: Sequence[str], complete: bool = True) -> Plan:
@@ -140,7 +174,8 @@ def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -
             f"everything in INT8 loses {before.loss_points:.2f} points (agreement F1 "
             f"{before.agreement_f1:.4f}); with {len(chosen)} layers in float "
             f"({100 * search.float_share(chosen):.2g} % of the MACs) it is "
-            f"{after.loss_points:.2f} (agreement F1 {after.agreement_f1:.4f})"
+            f"{after.loss_points:.2f} (agreement F1 {after.agreement_f1:.4f}), and the lanes bend "
+            f"{after.distortion_px:.2f} px instead of {before.distortion_px:.2f}"
         ]
     if not complete:
         reasons.append(

@@ -9,19 +9,23 @@ import pytest
 import torch
 from two_heads import FRAME_HW, two_heads, write_frames
 
+from calibrators.budget import planner
 from calibrators.budget.command import describe, points
+from calibrators.budget.judge import Noise, Verdict
 from calibrators.budget.plan import Kind, apply_plan
 from calibrators.budget.planner import plan_budget
+from calibrators.budget.search import Search
 from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
 from calibrators.network import folded_model
 from calibrators.recipe import load_recipe
 from calibrators.sensitivity.evaluation import (
+    NO_BAR,
     evaluation_frames,
     lanes_of_form,
     lanes_of_forms,
 )
-from calibrators.sensitivity.mixed import table_layers, without_layers
+from calibrators.sensitivity.mixed import Block, table_layers, without_layers
 from calibrators.sensitivity.variants import Variants
 from engines.card import KEY, ModelCard
 from engines.export import export
@@ -100,6 +104,36 @@ def test_a_wide_budget_is_not_spent(tmp_path):
     *_, plan = planned(tmp_path, "place", 100.0)
     # Only the agreement with float is looked after, as far as it is cheap.
     assert plan.int8_share >= 0.97 and plan.after.agreement_f1 >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("high_points", "factor", "in_float"),
+    [
+        (1.0, 0.5, ("place1", "place2")),  # every layer halves what the lanes bend
+        (1.0, 0.97, ()),  # not worth it
+        (0.2, 0.5, ()),  # the budget is held whatever the frames do not tell
+    ],
+)
+def test_where_frames_cannot_tell_a_loss_from_chance_free_layers_are_kept_in_float(
+    tmp_path, monkeypatch, high_points, factor, in_float
+):
+    model, network = two_heads("")
+    graph_module = fold(network, model.image.input_hw)
+    frames = evaluation_frames(write_frames(tmp_path), model.image, 6)
+    table = calibrate(graph_module, frames.inputs, MINMAX)
+    search = Search(model, graph_module, table, frames, 0.3, NO_BAR)
+    search.measure([()])
+    search.noise[frozenset()] = Noise(0.5, -1.0, high_points)
+
+    def measure(plans):
+        return [Verdict("f1", 0.9, 0.9, 1.0, 2 * factor ** len(plan)) for plan in plans]
+
+    monkeypatch.setattr(search, "measure", measure)
+    monkeypatch.setattr(search, "rank", lambda: (["place2"], [Block("b", ("place1",))]))
+    monkeypatch.setattr(planner, "FREE_SHARE", 1.01 * search.float_share(["place1", "place2"]))
+    assert sorted(planner._layers_in_float(search)) == list(in_float)
+    monkeypatch.setattr(planner, "FREE_SHARE", search.float_share(["place2"]) / 2)
+    assert planner._layers_in_float(search) == ()
 
 
 def ticking():
