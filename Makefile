@@ -374,7 +374,7 @@ lint: $(VENV)/installed ## ruff, clang-format and layering
 # MODELS has a default, the quantisation table's; only one that the user gave counts here.
 TRAINED = $(if $(filter file undefined,$(origin MODELS)),$(MODEL),$(MODELS))
 
-weights: $(VENV)/installed ## MODEL, or MODELS in turn: train bundled weights (an hour each on 2 cores; resumable)
+weights: $(VENV)/installed ## MODEL, or MODELS in turn: train bundled weights (20 minutes to an hour each on 2 cores; resumable)
 	@echo "==> train      $(TRAINED)"
 	@$(PY) -m training $(TRAINED)
 
