@@ -109,7 +109,7 @@ def test_a_wide_budget_is_not_spent(tmp_path):
 @pytest.mark.parametrize(
     ("high_points", "factor", "in_float"),
     [
-        (1.0, 0.5, ("place1", "place2")),  # every layer halves what the lanes bend
+        (1.0, 0.5, ("exist2", "place2")),  # every layer halves what the lanes bend
         (1.0, 0.97, ()),  # not worth it
         (0.2, 0.5, ()),  # the budget is held whatever the frames do not tell
     ],
@@ -129,8 +129,8 @@ def test_where_frames_cannot_tell_a_loss_from_chance_free_layers_are_kept_in_flo
         return [Verdict("f1", 0.9, 0.9, 1.0, 2 * factor ** len(plan)) for plan in plans]
 
     monkeypatch.setattr(search, "measure", measure)
-    monkeypatch.setattr(search, "rank", lambda: (["place2"], [Block("b", ("place1",))]))
-    monkeypatch.setattr(planner, "FREE_SHARE", 1.01 * search.float_share(["place1", "place2"]))
+    monkeypatch.setattr(search, "rank", lambda: (["place2"], [Block("b", ("exist2",))]))
+    monkeypatch.setattr(planner, "FREE_SHARE", 1.01 * search.float_share(["exist2", "place2"]))
     assert sorted(planner._layers_in_float(search)) == list(in_float)
     monkeypatch.setattr(planner, "FREE_SHARE", search.float_share(["place2"]) / 2)
     assert planner._layers_in_float(search) == ()
