@@ -132,7 +132,7 @@ def test_where_frames_cannot_tell_a_loss_from_chance_free_layers_are_kept_in_flo
     monkeypatch.setattr(search, "rank", lambda: (["place2"], [Block("b", ("exist2",))]))
     monkeypatch.setattr(planner, "FREE_SHARE", 1.01 * search.float_share(["exist2", "place2"]))
     assert sorted(planner._layers_in_float(search)) == list(in_float)
-    monkeypatch.setattr(planner, "FREE_SHARE", search.float_share(["place2"]) / 2)
+    monkeypatch.setattr(planner, "FREE_SHARE", search.float_share(["exist2"]) / 2)
     assert planner._layers_in_float(search) == ()
 
 
