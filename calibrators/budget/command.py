@@ -8,6 +8,7 @@ import textwrap
 
 from torch import fx
 
+from calibrators.budget.judge import STEADY_IOUS
 from calibrators.budget.plan import Kind, Plan, apply_plan
 from calibrators.budget.planner import plan_budget
 from calibrators.sensitivity.evaluation import evaluation_frames
@@ -94,6 +95,12 @@ def describe(plan: Plan) -> str:
         lines += textwrap.wrap(f"kept in float: {kept}", 96, initial_indent="  ",
                                subsequent_indent="    ")  # fmt: skip
     low, high = plan.noise.low_points, plan.noise.high_points
+    if plan.after.metric == "f1":
+        at_half = 100 * (plan.after.float_value - plan.after.value)
+        lines.append(
+            f"  F1 is averaged over IoU {min(STEADY_IOUS):g} to {max(STEADY_IOUS):g}; at 0.5 "
+            f"alone, where chance decides more, the loss is {at_half:.2f}"
+        )
     lines.append(
         f"  loss {plan.after.loss_points:.2f} points, 95 % interval {low:.2f} to {high:.2f}; one "
         f"lane is {plan.noise.lane_points:.2f}"

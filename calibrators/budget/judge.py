@@ -8,11 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibrators.sensitivity.evaluation import EvaluationFrames, Outcome
+from trt_lane.lanes import LaneSet
 from trt_lane.metrics.culane import CulaneCounts, score_image
-from trt_lane.metrics.tusimple import TusimpleScore
+from trt_lane.metrics.report import DatasetScore
+from trt_lane.model import Metric
 
 RESAMPLES = 1000
 AGREEMENT_WANTED = 0.98
+# At one IoU chance decides: a lane that lies at the threshold is found or not by a hundredth of a
+# pixel, and on hundreds of frames such lanes are worth more than a budget of 0.3. The loss is that
+# of F1 averaged over thresholds around the official one, where each lane counts for how far it is
+# moved (ours).
+STEADY_IOUS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Verdict:
         float_value: of the float network; 1 for the agreement.
         agreement_f1: F1 of its lanes against the float network's.
         distortion_px: Lane Distortion Score.
+        loss_points: points (hundredths) lost against float, negative when the form is better; of
+            F1 the mean over STEADY_IOUS, where `value` is that of the official threshold.
     """
 
     metric: str
@@ -32,11 +41,7 @@ class Verdict:
     float_value: float
     agreement_f1: float
     distortion_px: float
-
-    @property
-    def loss_points(self) -> float:
-        """Points (hundredths) lost against float; negative when the form is better."""
-        return 100 * (self.float_value - self.value)
+    loss_points: float
 
     def to_dict(self) -> dict:
         """Plain numbers."""
@@ -72,24 +77,15 @@ class Noise:
         }
 
 
-def judge(outcome: Outcome, reference: Outcome) -> Verdict:
-    """A form against the float network on the same frames."""
-    agreement, distortion = outcome.agreement_f1, outcome.distortion_px
-    if outcome.score is None or reference.score is None:
-        return Verdict("agreement_f1", agreement, 1.0, agreement, distortion)
-    score = outcome.score
-    return Verdict(score.value_name, score.value, reference.score.value, agreement, distortion)
-
-
-def measurement_noise(
+def judge(
     frames: EvaluationFrames,
-    lanes: Mapping[str, Sequence],
+    lanes: Mapping[str, Sequence[LaneSet]],
     outcome: Outcome,
     reference: Outcome,
     form: str,
     float_form: str,
-) -> Noise:
-    """The interval of a form's loss, and what one lane is worth.
+) -> tuple[Verdict, Noise]:
+    """A form against the float network on the same frames, and how finely these can tell.
 
     Args:
         frames: evaluation frames.
@@ -99,32 +95,49 @@ def measurement_noise(
         form: name of the form in `lanes`.
         float_form: name of the float network in `lanes`.
     """
+    name, value, float_value = "agreement_f1", outcome.agreement_f1, 1.0
     if outcome.score is not None and reference.score is not None:
-        rows = [_numbers(image) for image in outcome.score.per_image]
-        float_rows = [_numbers(image) for image in reference.score.per_image]
-        labelled = (label.lanes for label in frames.labels if label.lanes is not None)
-        count = sum(len(found) for found in labelled)
+        name = outcome.score.value_name
+        value, float_value = outcome.score.value, reference.score.value
+        rows, float_rows = (_labelled(frames, lanes[f], o.score) for f, o in
+                            ((form, outcome), (float_form, reference)))  # fmt: skip
+        count = sum(len(label.lanes) for label in frames.labels if label.lanes is not None)
     else:
         pairs = list(zip(lanes[form], lanes[float_form], strict=True))
-        rows = [_numbers(score_image(found, wanted)[0]) for found, wanted in pairs]
-        float_rows = [(float(len(wanted)), 0.0, 0.0) for _, wanted in pairs]
+        rows = np.array([[_counts(score_image(a, b)[0])] for a, b in pairs])
+        float_rows = np.array([[(float(len(wanted)), 0.0, 0.0)] for _, wanted in pairs])
         count = sum(len(wanted) for _, wanted in pairs)
+    loss = 100 * float((_values(float_rows[None]) - _values(rows[None]))[0])
+    verdict = Verdict(name, value, float_value, outcome.agreement_f1, outcome.distortion_px, loss)
     draws = np.random.default_rng(0).integers(0, len(rows), (RESAMPLES, len(rows)))
-    losses = 100 * (_values(np.array(float_rows)[draws]) - _values(np.array(rows)[draws]))
+    losses = 100 * (_values(float_rows[draws]) - _values(rows[draws]))
     low, high = np.percentile(losses, (2.5, 97.5))
-    return Noise(100 / max(count, 1), float(low), float(high))
+    return verdict, Noise(100 / max(count, 1), float(low), float(high))
 
 
-def _numbers(image: CulaneCounts | TusimpleScore) -> tuple[float, ...]:
-    if isinstance(image, TusimpleScore):
-        return (image.accuracy,)
-    return (float(image.tp), float(image.fp), float(image.fn))
+def _labelled(
+    frames: EvaluationFrames, lanes: Sequence[LaneSet], score: DatasetScore
+) -> np.ndarray:
+    """Numbers of each labelled frame: (frames, 1, 1) accuracies or (frames, thresholds, 3)."""
+    if score.metric is Metric.TUSIMPLE:
+        return np.array([[[image.accuracy]] for image in score.per_image])
+    return np.array(
+        [
+            [_counts(c) for c in score_image(found, label.lanes, thresholds=STEADY_IOUS)]
+            for label, found in zip(frames.labels, lanes, strict=True)
+            if label.lanes is not None
+        ]
+    )
+
+
+def _counts(image: CulaneCounts) -> tuple[float, float, float]:
+    return float(image.tp), float(image.fp), float(image.fn)
 
 
 def _values(rows: np.ndarray) -> np.ndarray:
-    """Accuracy or F1 of every resample: (resamples, frames, 1 or 3) -> (resamples,)."""
-    if rows.shape[2] == 1:
-        return rows[..., 0].mean(axis=1)
-    tp, fp, fn = rows.sum(axis=1).T
+    """Accuracy or mean F1: (resamples, frames, thresholds, 1 or 3) -> (resamples,)."""
+    if rows.shape[-1] == 1:
+        return rows[..., 0, 0].mean(axis=1)
+    tp, fp, fn = np.moveaxis(rows.sum(axis=1), -1, 0)
     whole = 2 * tp + fp + fn
-    return np.where(whole > 0, 2 * tp / np.maximum(whole, 1), 1.0)
+    return np.where(whole > 0, 2 * tp / np.maximum(whole, 1), 1.0).mean(axis=-1)

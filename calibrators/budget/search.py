@@ -13,7 +13,6 @@ from calibrators.budget.judge import (
     Noise,
     Verdict,
     judge,
-    measurement_noise,
 )
 from calibrators.sensitivity.evaluation import (
     Bar,
@@ -130,8 +129,9 @@ class Search:
     def _note(
         self, layers: frozenset[str], outcome: Outcome, reference: Outcome, lanes: dict, name: str
     ) -> None:
-        self.known[layers] = judge(outcome, reference)
-        self.noise[layers] = measurement_noise(self.frames, lanes, outcome, reference, name, FLOAT)
+        self.known[layers], self.noise[layers] = judge(
+            self.frames, lanes, outcome, reference, name, FLOAT
+        )
 
     def rank(self) -> tuple[list[str], list[Block]]:
         """Layers of the heads that bend lanes, worst first; blocks, worst per MAC first.

@@ -3,6 +3,7 @@ import json
 from argparse import ArgumentTypeError
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from two_heads import FRAME_HW, two_heads, write_frames
 from calibrators.budget import planner
 from calibrators.budget.command import describe, points
 from calibrators.budget.judge import Noise, Verdict
+from calibrators.budget.judge import judge as planner_judge
 from calibrators.budget.plan import Kind, apply_plan
 from calibrators.budget.planner import plan_budget
 from calibrators.budget.search import Search
@@ -21,6 +23,8 @@ from calibrators.network import folded_model
 from calibrators.recipe import load_recipe
 from calibrators.sensitivity.evaluation import (
     NO_BAR,
+    EvaluationFrames,
+    Outcome,
     evaluation_frames,
     lanes_of_form,
     lanes_of_forms,
@@ -30,8 +34,11 @@ from calibrators.sensitivity.variants import Variants
 from engines.card import KEY, ModelCard
 from engines.export import export
 from engines.lint import lint
+from trt_lane.datasets.base import Label
+from trt_lane.evaluation import compare
 from trt_lane.image import ImageSpec
 from trt_lane.lanes import LaneSet
+from trt_lane.model import Metric
 from trt_lane.models._folded import fold
 from trt_lane.scales import ScaleTable
 
@@ -126,7 +133,7 @@ def test_where_frames_cannot_tell_a_loss_from_chance_free_layers_are_kept_in_flo
     search.noise[frozenset()] = Noise(0.5, -1.0, high_points)
 
     def measure(plans):
-        return [Verdict("f1", 0.9, 0.9, 1.0, 2 * factor ** len(plan)) for plan in plans]
+        return [Verdict("f1", 0.9, 0.9, 1.0, 2 * factor ** len(plan), 0.0) for plan in plans]
 
     monkeypatch.setattr(search, "measure", measure)
     monkeypatch.setattr(search, "rank", lambda: (["place2"], [Block("b", ("exist2",))]))
@@ -134,6 +141,35 @@ def test_where_frames_cannot_tell_a_loss_from_chance_free_layers_are_kept_in_flo
     assert sorted(planner._layers_in_float(search)) == list(in_float)
     monkeypatch.setattr(planner, "FREE_SHARE", search.float_share(["exist2"]) / 2)
     assert planner._layers_in_float(search) == ()
+
+
+def test_the_loss_tells_how_far_lanes_are_moved_not_on_which_side_of_one_threshold_they_fall():
+    frame_hw = (590, 1640)
+    rows = np.arange(580.0, 200, -10)
+
+    def at(x):
+        return LaneSet.from_lanes([np.stack([np.full_like(rows, x), rows], 1)], frame_hw)
+
+    labels = [Label(str(i), at(800 + 100 * i)) for i in range(3)]
+    dataset = SimpleNamespace(metric=Metric.CULANE, spec="made")
+    frames = EvaluationFrames(dataset, (0, 1, 2), torch.zeros(3, 3, 4, 4), (), tuple(labels))
+    # IoU .5 is at 10 px; the float lanes lie a pixel on the good side of it.
+    lanes = {
+        "float": [at(809), at(909), at(1009)],
+        "near": [at(812), at(912), at(1012)],
+        "far": [at(816), at(916), at(1016)],
+    }
+    found = {}
+    for form in ("near", "far"):
+        outcomes = (
+            Outcome(frames.score(lanes[name]), compare(lanes[name], lanes["float"]))
+            for name in (form, "float")
+        )
+        found[form] = planner_judge(frames, lanes, *outcomes, form, "float")[0]
+    assert found["near"].value == found["far"].value == 0
+    assert found["near"].float_value == 1
+    assert 0 < found["near"].loss_points < 25
+    assert found["far"].loss_points > 40
 
 
 def ticking():
