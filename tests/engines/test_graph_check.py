@@ -20,6 +20,7 @@ from calibrators.calibrate import calibrate
 from calibrators.frames import calibration_frames
 from calibrators.recipe import load_recipe
 from calibrators.reference import save_reference
+from engines import graph_check
 from engines.card import read_card
 from engines.export import export
 from engines.graph_check import STRICT, TYPED, check_graph
@@ -305,3 +306,18 @@ def test_real_networks_pass_with_a_margin_and_their_faults_do_not(tmp_path, name
         value = numpy_helper.to_array(constant(wrong, levels))
         changed(wrong, levels, np.where(value == 127, 126, value + 1))
         assert refused(files, wrong), levels
+
+
+def test_digits_come_back_also_where_fp16_has_few_of_them_or_none():
+    exact = np.float32([0.3337, -1.0013e-6, 3.1e-8, 2.1e-5, 0.0])
+    typed = (exact * np.float32([2, 4, 0.5, 0.5, 2])).astype(np.float16).astype(np.float32)
+    assert typed[2] == 0
+    found = graph_check._with_digits(typed, exact)
+    assert found.tolist() == (exact * np.float32([2, 4, 0, 0.5, 2])).tolist()
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.3340, -0.3337])
+def test_digits_of_another_weight_are_not_taken(wrong):
+    exact = np.float32([0.3337, 0.25])
+    typed = np.float32([wrong, 0.25]).astype(np.float16).astype(np.float32)
+    assert graph_check._with_digits(typed, exact) is typed
