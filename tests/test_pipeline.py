@@ -31,7 +31,10 @@ RECIPE = "int8_minmax"
 def run(main, *words) -> SimpleNamespace:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = guarded("test", lambda: main([str(word) for word in words]))
+        try:
+            status = guarded("test", lambda: main([str(word) for word in words]))
+        except SystemExit as ended:  # what the parser refuses
+            status = ended.code
     return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
 
 
