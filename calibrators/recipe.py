@@ -175,6 +175,10 @@ class ReconstructionRecipe:
             raise ValueError(
                 f"block_steps come before the network's; unit is {self.unit.value}, not network"
             )
+        if self.block_steps and self.order is not Order.TOGETHER:
+            raise ValueError(
+                f"block_steps learn roundings and steps together; order is {self.order.value}"
+            )
         if self.unit is not UnitKind.NETWORK and (
             self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
         ):

@@ -45,8 +45,6 @@ STRICT = Limits(levels=0.01, share=0.1, heads=1e-9)
 # most 4.5 % to another level; 3.2e-7 of a head's power. What overflows or loses small numbers is
 # off by orders more; what FP16 costs in lanes is in the scores.
 TYPED = Limits(levels=32.0, share=0.35, heads=1e-4)
-# A weight up to here may be 0 in FP16 once powers of two have moved it to the next layer.
-LOST_IN_FP16 = 1e-4
 # Of the power of a head that jumps, in either type.
 JUMPING_HEADS = 1e-2
 
@@ -182,15 +180,15 @@ def _lift(tensor: onnx.TensorProto, exact: np.ndarray | None = None) -> None:
 def _with_digits(value: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """What the FP16 numbers `value` were: `exact`, times powers of two, or not known (`value`).
 
-    Ranges may have been moved between layers by powers of two, which cost no digit.
+    Ranges may have been moved between layers by powers of two, which cost no digit. Where the
+    number is not that of `exact`, or FP16 left nothing of it, the graph's own is what is judged.
     """
     both = (value != 0) & (exact != 0)
     ratio = np.divide(value, exact, out=np.ones_like(value), where=both)
     moved = np.where(both, exact * np.exp2(np.rint(np.log2(np.abs(ratio)))), 0).astype(np.float32)
     # Judged after the rounding: subnormal numbers of FP16 have few digits, and may be none at all.
     same = moved.astype(np.float16).astype(np.float32) == value
-    lost = np.abs(np.where(both, 0, exact)) <= LOST_IN_FP16
-    return moved if (same & lost).all() else value
+    return np.where(same, moved, value)
 
 
 def rounded(lifted: onnx.ModelProto, typed: onnx.ModelProto) -> onnx.ModelProto:

@@ -53,6 +53,10 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
             '[reconstruction]\nunit = "block"\nblock_steps = 9',
             "block_steps come before the network's; unit is block",
         ),
+        (
+            '[reconstruction]\norder = "rounding_first"\nblock_steps = 9',
+            "block_steps learn roundings and steps together; order is rounding_first",
+        ),
         ("frames = 0", "frames is 0"),
         ("seed = -1", "seed is -1; expected 0 to"),
         ("seed = 9223372036854775808", "seed is 9223372036854775808; expected 0 to"),
