@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import trt_lane
 from trt_lane.cli import main
 from trt_lane.progress import progress
 
@@ -26,6 +27,15 @@ def run(*words: object) -> subprocess.CompletedProcess:
         text=True,
         check=False,
     )
+
+
+def test_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"trt-lane {trt_lane.__version__}\n")
+    namespace: dict[str, object] = {}
+    exec("from trt_lane import __version__", namespace)
+    assert namespace["__version__"] == trt_lane.__version__
 
 
 @pytest.fixture

@@ -125,3 +125,16 @@ def test_plain_import_loads_not_even_numpy():
         [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_starts_without_the_library_that_reads_versions_of_packages():
+    check = (
+        "import sys\nfrom trt_lane.cli import main\n"
+        "try:\n    main(['run', '--help'])\nexcept SystemExit:\n    pass\n"
+        "import trt_lane.detector, trt_lane.runtime.loop, trt_lane.installing.store\n"
+        "assert 'importlib.metadata' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -16,7 +17,7 @@ def run_program(
     description: str,
     commands: ModuleType,
     argv: Sequence[str] | None = None,
-    version: str | None = None,
+    version: Callable[[], str] | None = None,
 ) -> int:
     """Run one command; returns the exit status (0 fine, 1 a failed check, 2 a user's mistake).
 
@@ -25,7 +26,7 @@ def run_program(
         description: one line for the help.
         commands: package whose modules have NAME, HELP, add_arguments(parser) and run(args).
         argv: words behind the program's name; default: the process's.
-        version: what --version prints, or None for no such option.
+        version: makes what --version prints, or None for no such option.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     name = prog.rpartition(" ")[2]
@@ -33,11 +34,15 @@ def run_program(
 
 
 def _run(
-    prog: str, description: str, commands: ModuleType, words: list[str], version: str | None
+    prog: str,
+    description: str,
+    commands: ModuleType,
+    words: list[str],
+    version: Callable[[], str] | None,
 ) -> int:
     parser = Parser(prog=prog, description=description)
     if version is not None:
-        parser.add_argument("--version", action="version", version=version)
+        parser.add_argument("--version", action=_Version, version=version)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     runs = {}
     for command in _wanted(commands, words):
@@ -46,6 +51,19 @@ def _run(
         runs[command.NAME] = command.run
     args = parser.parse_args(words)
     return runs[args.command](args)
+
+
+class _Version(argparse.Action):
+    """argparse's own version action, whose text is made only when it is asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str, version: Callable[[], str]) -> None:
+        what = "show program's version number and exit"
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=what)
+        self._text = version
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> None:
+        print(self._text())
+        parser.exit()
 
 
 def _wanted(commands: ModuleType, words: list[str]) -> list[ModuleType]:
