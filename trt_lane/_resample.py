@@ -9,6 +9,8 @@ import numpy as np
 # Pillow's 8-bit path keeps coefficients in 22 - ... bits: https://github.com/python-pillow/Pillow
 # src/libImaging/Resample.c, PRECISION_BITS = 32 - 8 - 2.
 _PRECISION_BITS = 22
+# Lines at once: their 32-bit sums stay in the cache, and a frame's would take 10 MB.
+_LINES = 64
 
 
 def antialiased_resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
@@ -28,11 +30,16 @@ def _resize_rows(image: np.ndarray, size: int) -> np.ndarray:
     if image.shape[0] == size:
         return image
     taps, weights = _triangle_taps(image.shape[0], size)
-    out = np.full((size, *image.shape[1:]), 1 << (_PRECISION_BITS - 1), np.int32)
-    shape = (size,) + (1,) * (image.ndim - 1)
-    for k in range(taps.shape[1]):
-        out += image[taps[:, k]] * weights[:, k].reshape(shape)
-    return np.clip(out >> _PRECISION_BITS, 0, 255).astype(np.uint8)
+    weights = weights.reshape(*weights.shape, *(1,) * (image.ndim - 1))  # (size, K, 1, ...)
+    out = np.empty((size, *image.shape[1:]), np.uint8)
+    for start in range(0, size, _LINES):
+        part = slice(start, start + _LINES)
+        sums = np.full(out[part].shape, 1 << (_PRECISION_BITS - 1), np.int32)
+        for k in range(taps.shape[1]):
+            sums += image[taps[part, k]] * weights[part, k]
+        sums >>= _PRECISION_BITS
+        out[part] = np.clip(sums, 0, 255, out=sums)
+    return out
 
 
 @lru_cache(maxsize=32)
