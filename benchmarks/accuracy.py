@@ -12,14 +12,14 @@ from benchmarks.bootstrap import accuracy_of_frames, f1, f1_of_frames
 from benchmarks.cell_specs import short_spec
 from trt_lane.datasets.base import Dataset, Label
 from trt_lane.detector import LaneDetector
+from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.culane import score_image
 from trt_lane.metrics.lane_distortion import lane_distortion_score
-from trt_lane.metrics.report import CROSSROAD, score_labels
+from trt_lane.metrics.report import CROSSROAD, MF1_IOUS, score_labels
 from trt_lane.model import Metric
 
-# mF1 is the mean over these, as CLRNet (arXiv 2203.10350) reports it.
-IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+_COLUMNS = {"culane": 2 + len(MF1_IOUS), "tusimple": 3, "agreement": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class Form:
     """What the lanes of the engine or of the float graph are worth, frame by frame.
 
     Attributes:
-        culane: int (frames, 2 + len(IOUS)): predicted lanes, annotated lanes, lanes found at each
-            IoU; None where the data set has no such labels.
+        culane: int (frames, 2 + len(MF1_IOUS)): predicted lanes, annotated lanes, lanes found at
+            each IoU; None where the data set has no such labels.
         tusimple: (frames, 3) accuracy, fp, fn; None likewise.
         agreement: int (frames, 3) tp, fp, fn against the float graph's lanes (IoU .5); None
             without a float graph.
@@ -40,9 +40,22 @@ class Form:
     agreement: np.ndarray | None = None
     distortion_px: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        held = {name: values for name, values in vars(self).items() if values is not None}
+        for name, values in held.items():
+            expected = _COLUMNS.get(name)
+            if not len(values) or values.shape[1:] != (() if expected is None else (expected,)):
+                raise ValueError(f"{name} has shape {values.shape}; expected (frames, {expected})")
+            if not (np.isfinite(values) & (values >= 0)).all():
+                raise ValueError(f"{name} is not finite, or below 0")
+        if self.culane is not None and (
+            self.culane[:, 2:] > self.culane[:, :2].min(axis=1, keepdims=True)
+        ).any():
+            raise ValueError("culane: more lanes are found than there are")
+
     def counts(self, iou: float) -> np.ndarray:
-        """[tp, fp, fn] (frames, 3) by CULane's rules at one of IOUS."""
-        tp = self.culane[:, 2 + IOUS.index(iou)]
+        """[tp, fp, fn] (frames, 3) by CULane's rules at one of MF1_IOUS."""
+        tp = self.culane[:, 2 + MF1_IOUS.index(iou)]
         return np.stack([tp, self.culane[:, 0] - tp, self.culane[:, 1] - tp], axis=1)
 
     def to_dict(self) -> dict:
@@ -53,7 +66,7 @@ class Form:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Form:
         """The inverse of `to_dict`."""
-        return cls(**{k: np.asarray(v) for k, v in values.items()})
+        return cls(**{k: np.asarray(v) for k, v in values.items() if v is not None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +97,10 @@ class Accuracy:
             lengths |= {len(values) for values in vars(form).values() if values is not None}
         if len(lengths) > 1 or "engine" not in self.forms:
             raise ValueError("expected the engine's form, and one row per frame everywhere")
+        if self.metric is not None and any(
+            getattr(form, self.metric, None) is None for form in self.forms.values()
+        ):
+            raise ValueError(f"the metric is {self.metric!r}, but a form has no counts by it")
 
     def figures(self) -> dict[str, dict[str, float]]:
         """Figure -> form -> value: what a summary shows."""
@@ -150,6 +167,11 @@ def judge(
             lanes[name].append(detector.detect(frame))
         labels.append(label)
         kept.append(index)
+    if not kept:
+        raise TrtLaneError(
+            f"none of the frames asked for of {dataset.spec} has a label; expected one or more, or "
+            "--frames 0 for the latency alone"
+        )
     forms = {
         name: _form(dataset.metric, labels, found, lanes.get("float"))
         for name, found in lanes.items()
@@ -175,7 +197,7 @@ def _form(
     if metric is Metric.CULANE:
         pairs = zip(lanes, labels, strict=True)
         rows = [culane_row(found, label.lanes) for found, label in pairs]
-        culane = np.array(rows, np.int64).reshape(len(rows), 2 + len(IOUS))
+        culane = np.array(rows, np.int64).reshape(len(rows), 2 + len(MF1_IOUS))
     elif metric is Metric.TUSIMPLE:
         scores = score_labels(metric, labels, lanes).per_image
         tusimple = np.array([[s.accuracy, s.fp, s.fn] for s in scores]).reshape(-1, 3)
@@ -203,8 +225,8 @@ def figures_of(
 
 
 def culane_row(found: LaneSet, annotated: LaneSet) -> list[int]:
-    """Predicted lanes, annotated lanes and lanes found at each of IOUS, drawn once for all."""
-    counts = score_image(found, annotated, thresholds=IOUS)
+    """Predicted lanes, annotated lanes and lanes found at each of MF1_IOUS, drawn once for all."""
+    counts = score_image(found, annotated, thresholds=MF1_IOUS)
     first = counts[0]
     return [first.tp + first.fp, first.tp + first.fn, *(c.tp for c in counts)]
 
@@ -212,7 +234,7 @@ def culane_row(found: LaneSet, annotated: LaneSet) -> list[int]:
 def _figures(form: Form) -> dict[str, float]:
     found: dict[str, float] = {}
     if form.culane is not None:
-        at = {iou: float(f1_of_frames(form.counts(iou))) for iou in IOUS}
+        at = {iou: float(f1_of_frames(form.counts(iou))) for iou in MF1_IOUS}
         found |= {"F1": at[0.5], "F1 at .75": at[0.75], "mF1": float(np.mean(list(at.values())))}
     if form.tusimple is not None:
         found["accuracy"] = float(accuracy_of_frames(form.tusimple))

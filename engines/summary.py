@@ -75,6 +75,10 @@ def table(summary: dict) -> str:
         cells = [f"{v:.4f}" for v in values[:1]]
         cells += [f"{v:.4f} ({100 * (v - values[0]):+.2f})" for v in values[1:]]
         lines.append(_row(label, cells))
+        if "mf1" in score:
+            values = [forms[n]["score"]["mf1"] for n in names]
+            cells = [f"{v:.4f} ({100 * (v - values[0]):+.2f})" for v in values[1:]]
+            lines.append(_row("mF1 (IoU .5 to .95)", [f"{values[0]:.4f}", *cells]))
         if key == "f1":
             lines.append(_row("recall", [f"{forms[n]['score']['recall']:.4f}" for n in names]))
     lines.append(

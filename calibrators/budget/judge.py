@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,31 +79,28 @@ class Noise:
 
 def judge(
     frames: EvaluationFrames,
-    lanes: Mapping[str, Sequence[LaneSet]],
     outcome: Outcome,
     reference: Outcome,
-    form: str,
-    float_form: str,
+    lanes: Sequence[LaneSet],
+    float_lanes: Sequence[LaneSet],
 ) -> tuple[Verdict, Noise]:
     """A form against the float network on the same frames, and how finely these can tell.
 
     Args:
         frames: evaluation frames.
-        lanes: by form.
         outcome: of the form.
         reference: of the float network.
-        form: name of the form in `lanes`.
-        float_form: name of the float network in `lanes`.
+        lanes: of the form, one LaneSet per frame.
+        float_lanes: of the float network.
     """
     name, value, float_value = "agreement_f1", outcome.agreement_f1, 1.0
     if outcome.score is not None and reference.score is not None:
         name = outcome.score.value_name
         value, float_value = outcome.score.value, reference.score.value
-        rows, float_rows = (_labelled(frames, lanes[f], o.score) for f, o in
-                            ((form, outcome), (float_form, reference)))  # fmt: skip
+        rows, float_rows = _labelled(outcome.score), _labelled(reference.score)
         count = sum(len(label.lanes) for label in frames.labels if label.lanes is not None)
     else:
-        pairs = list(zip(lanes[form], lanes[float_form], strict=True))
+        pairs = list(zip(lanes, float_lanes, strict=True))
         rows = np.array([[_counts(score_image(a, b)[0])] for a, b in pairs])
         float_rows = np.array([[(float(len(wanted)), 0.0, 0.0)] for _, wanted in pairs])
         count = sum(len(wanted) for _, wanted in pairs)
@@ -115,18 +112,12 @@ def judge(
     return verdict, Noise(100 / max(count, 1), float(low), float(high))
 
 
-def _labelled(
-    frames: EvaluationFrames, lanes: Sequence[LaneSet], score: DatasetScore
-) -> np.ndarray:
+def _labelled(score: DatasetScore) -> np.ndarray:
     """Numbers of each labelled frame: (frames, 1, 1) accuracies or (frames, thresholds, 3)."""
     if score.metric is Metric.TUSIMPLE:
         return np.array([[[image.accuracy]] for image in score.per_image])
     return np.array(
-        [
-            [_counts(c) for c in score_image(found, label.lanes, thresholds=STEADY_IOUS)]
-            for label, found in zip(frames.labels, lanes, strict=True)
-            if label.lanes is not None
-        ]
+        [[_counts(image.counts(iou)) for iou in STEADY_IOUS] for image in score.matches]
     )
 
 

@@ -20,7 +20,7 @@ from calibrators.sensitivity.evaluation import (
     Outcome,
     lanes_of_form,
     lanes_of_forms,
-    outcomes,
+    outcome,
 )
 from calibrators.sensitivity.layers import affordable_frames, part_sensitivity
 from calibrators.sensitivity.macs import layer_macs, share_of
@@ -77,6 +77,7 @@ class Search:
         self.known: dict[frozenset[str], Verdict] = {}
         self.noise: dict[frozenset[str], Noise] = {}
         self._lanes: dict[str, list] = {}  # of FLOAT and FULL, once they were measured
+        self._float: Outcome | None = None
 
     def bar(self, items: Iterable, total: int, what: str) -> Iterator:
         """A progress bar that tells the time and ends with it."""
@@ -103,9 +104,13 @@ class Search:
                     if name not in (FLOAT, FULL)
                 }
             )
-            results = outcomes(self.frames, lanes)
+            if self._float is None:
+                self._float = outcome(self.frames, lanes[FLOAT], lanes[FLOAT])
             for layers, name in names.items():
-                self._note(layers, results[name], results[FLOAT], lanes, name)
+                found = outcome(self.frames, lanes[name], lanes[FLOAT])
+                self.known[layers], self.noise[layers] = judge(
+                    self.frames, found, self._float, lanes[name], lanes[FLOAT]
+                )
         return [self.known[layers] for layers in asked]
 
     def _name(self, layers: frozenset[str], number: int) -> str:
@@ -125,13 +130,6 @@ class Search:
             for name, table in tables.items()
         }
         return {**self._lanes, **alone}
-
-    def _note(
-        self, layers: frozenset[str], outcome: Outcome, reference: Outcome, lanes: dict, name: str
-    ) -> None:
-        self.known[layers], self.noise[layers] = judge(
-            self.frames, lanes, outcome, reference, name, FLOAT
-        )
 
     def rank(self) -> tuple[list[str], list[Block]]:
         """Layers of the heads that bend lanes, worst first; blocks, worst per MAC first.

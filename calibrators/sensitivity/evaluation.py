@@ -171,7 +171,11 @@ def outcomes(
     frames: EvaluationFrames, lanes: Mapping[str, Sequence[LaneSet]]
 ) -> dict[str, Outcome]:
     """Score and comparison of every form, FLOAT among them."""
-    return {
-        name: Outcome(frames.score(found), compare(list(found), list(lanes[FLOAT])))
-        for name, found in lanes.items()
-    }
+    return {name: outcome(frames, found, lanes[FLOAT]) for name, found in lanes.items()}
+
+
+def outcome(
+    frames: EvaluationFrames, lanes: Sequence[LaneSet], float_lanes: Sequence[LaneSet]
+) -> Outcome:
+    """Score and comparison of one form."""
+    return Outcome(frames.score(lanes), compare(list(lanes), list(float_lanes)))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.accuracy import IOUS, Accuracy, Form
+from benchmarks.accuracy import Accuracy, Form
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.environment import Environment
 from benchmarks.latency import Latency, Start
 from trt_lane.device.state import DeviceState
+from trt_lane.metrics.report import MF1_IOUS
 
 FACTS = {"cpu": "Model T", "cores": 2, "threads": 1, "runtime": "onnxruntime 1.32.0"}
 STAGES = ("preprocess", "network", "decode", "total")
@@ -54,7 +55,7 @@ def made_latency(
 
 def made_culane(frames: int = 300, lanes: int = 3, lost: Sequence[int] = ()) -> np.ndarray:
     """Rows of Form.culane: all lanes found up to IoU .7, but in the frames that lose one."""
-    rows = np.zeros((frames, 2 + len(IOUS)), np.int64)
+    rows = np.zeros((frames, 2 + len(MF1_IOUS)), np.int64)
     rows[:, :2] = lanes
     rows[:, 2:7] = lanes
     rows[::7, 2:] -= 1  # no detector is without fault

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from made_reports import made_culane, made_latency, made_report
 
-from benchmarks.accuracy import IOUS, Accuracy, Form, culane_row, judge
+from benchmarks.accuracy import Accuracy, Form, culane_row, judge
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.worst_frames import worst_frames
 from trt_lane.datasets.base import Dataset, Label
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
+from trt_lane.metrics.report import MF1_IOUS
 from trt_lane.model import Metric
 
 HW = (590, 1640)
@@ -94,7 +95,7 @@ def test_a_row_holds_the_official_counts_at_every_iou():
     row = culane_row(lanes(406, 1200), lanes(400, 900))
     assert row[:2] == [2, 2]
     # 24 of 36 px are shared: IoU .667
-    assert row[2:] == [1 if iou < 0.66 else 0 for iou in IOUS]
+    assert row[2:] == [1 if iou < 0.66 else 0 for iou in MF1_IOUS]
 
 
 def test_worst_frames_come_first_and_are_pictures(judged):

@@ -24,10 +24,10 @@ from calibrators.recipe import load_recipe
 from calibrators.sensitivity.evaluation import (
     NO_BAR,
     EvaluationFrames,
-    Outcome,
     evaluation_frames,
     lanes_of_form,
     lanes_of_forms,
+    outcome,
 )
 from calibrators.sensitivity.mixed import Block, table_layers, without_layers
 from calibrators.sensitivity.variants import Variants
@@ -35,7 +35,6 @@ from engines.card import KEY, ModelCard
 from engines.export import export
 from engines.lint import lint
 from trt_lane.datasets.base import Label
-from trt_lane.evaluation import compare
 from trt_lane.image import ImageSpec
 from trt_lane.lanes import LaneSet
 from trt_lane.model import Metric
@@ -161,11 +160,8 @@ def test_the_loss_tells_how_far_lanes_are_moved_not_on_which_side_of_one_thresho
     }
     found = {}
     for form in ("near", "far"):
-        outcomes = (
-            Outcome(frames.score(lanes[name]), compare(lanes[name], lanes["float"]))
-            for name in (form, "float")
-        )
-        found[form] = planner_judge(frames, lanes, *outcomes, form, "float")[0]
+        outcomes = (outcome(frames, lanes[name], lanes["float"]) for name in (form, "float"))
+        found[form] = planner_judge(frames, *outcomes, lanes[form], lanes["float"])[0]
     assert found["near"].value == found["far"].value == 0
     assert found["near"].float_value == 1
     assert 0 < found["near"].loss_points < 25

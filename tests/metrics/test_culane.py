@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from trt_lane.datasets.base import Label
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.culane import (
     FRAME_HW,
@@ -21,6 +22,8 @@ from trt_lane.metrics.culane import (
 )
 from trt_lane.metrics.culane_spline import spline_points
 from trt_lane.metrics.culane_strip import draw_strip
+from trt_lane.metrics.report import MF1_IOUS, score_labels
+from trt_lane.model import Metric
 
 THRESHOLDS = (0.3, 0.5, 0.75)
 
@@ -148,6 +151,19 @@ def test_agreement_of_different_numbers_of_images_is_refused():
     lanes = LaneSet.from_lanes([straight(400)], FRAME_HW)
     with pytest.raises(ValueError, match="zip"):
         agreement([lanes], [lanes, lanes])
+
+
+def test_mf1_is_the_mean_of_f1_over_the_thresholds_at_which_each_is_scored():
+    lanes = [LaneSet.from_lanes([straight(x), straight(900)], FRAME_HW) for x in (404, 407, 440)]
+    labels = [
+        Label(str(i), LaneSet.from_lanes([straight(400), straight(900)], FRAME_HW))
+        for i in range(len(lanes))
+    ]
+    found = score_labels(Metric.CULANE, labels, lanes)
+    pairs = list(zip(lanes, (label.lanes for label in labels), strict=True))
+    single = [counts.f1 for counts in score(pairs, MF1_IOUS)]
+    assert found.mean_f1 == found.to_dict()["mf1"] == pytest.approx(np.mean(single), abs=1e-12)
+    assert found.value == single[0] > single[-1]
 
 
 def test_counts_add_up_and_their_shares_are_defined_everywhere():

@@ -59,14 +59,33 @@ class CulaneCounts:
         return part / whole if whole else float(self == CulaneCounts())
 
 
-def score_image(
+@dataclass(frozen=True)
+class CulaneMatches:
+    """One image's lanes matched one to one: whence its counts at every threshold.
+
+    Attributes:
+        ious: of each matched pair.
+        predicted: lanes that were claimed.
+        annotated: lanes that were there to find.
+    """
+
+    ious: tuple[float, ...]
+    predicted: int
+    annotated: int
+
+    def counts(self, threshold: float = IOU) -> CulaneCounts:
+        """Counts where a pair is found when its IoU is above (not at) the threshold."""
+        tp = sum(iou > threshold for iou in self.ious)
+        return CulaneCounts(tp, self.predicted - tp, self.annotated - tp)
+
+
+def match_image(
     pred: Lanes,
     anno: Lanes,
     frame_hw: tuple[int, int] = FRAME_HW,
     width_px: int = WIDTH_PX,
-    thresholds: Sequence[float] = (IOU,),
-) -> tuple[CulaneCounts, ...]:
-    """Counts of one image at each IoU threshold, in the order of `thresholds`.
+) -> CulaneMatches:
+    """Draw and match the lanes of one image.
 
     Args:
         pred: predicted lanes; a LaneSet is scaled from its own frame to `frame_hw`, arrays (P, 2)
@@ -74,19 +93,26 @@ def score_image(
         anno: the annotated lanes, likewise.
         frame_hw: size at which lanes are drawn.
         width_px: width at which lanes are drawn.
-        thresholds: a pair is found when its IoU is above (not at) the threshold.
     """
     pred_lanes, anno_lanes = as_arrays(pred, frame_hw), as_arrays(anno, frame_hw)
     ious = iou_matrix(anno_lanes, pred_lanes, frame_hw, width_px)
-    matched = []
+    matched: tuple[float, ...] = ()
     if ious.size:
         column_of = match_heaviest(ious, MATCH_TOLERANCE)
-        matched = [ious[row, column] for row, column in enumerate(column_of) if column >= 0]
-    counts = []
-    for threshold in thresholds:
-        tp = sum(bool(iou > threshold) for iou in matched)
-        counts.append(CulaneCounts(tp, len(pred_lanes) - tp, len(anno_lanes) - tp))
-    return tuple(counts)
+        matched = tuple(float(ious[r, c]) for r, c in enumerate(column_of) if c >= 0)
+    return CulaneMatches(matched, len(pred_lanes), len(anno_lanes))
+
+
+def score_image(
+    pred: Lanes,
+    anno: Lanes,
+    frame_hw: tuple[int, int] = FRAME_HW,
+    width_px: int = WIDTH_PX,
+    thresholds: Sequence[float] = (IOU,),
+) -> tuple[CulaneCounts, ...]:
+    """Counts of one image at each IoU threshold; the other arguments as in `match_image`."""
+    matches = match_image(pred, anno, frame_hw, width_px)
+    return tuple(map(matches.counts, thresholds))
 
 
 def score(

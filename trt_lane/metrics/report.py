@@ -13,7 +13,7 @@ import numpy as np
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics import culane, tusimple
-from trt_lane.metrics.culane import CulaneCounts
+from trt_lane.metrics.culane import CulaneCounts, CulaneMatches
 from trt_lane.metrics.tusimple import TusimpleScore
 from trt_lane.model import Metric
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The crossroads of CULane hold no annotated lane; officially only their false positives are told.
 CROSSROAD = "cross"
+# mF1 is the mean of F1 over these, as CLRNet (arXiv 2203.10350) reports it.
+MF1_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class DatasetScore:
         metric: whose rules.
         per_image: counts or score of every labelled image, in order.
         categories: summed counts by category; empty where there are none or for TuSimple.
+        matches: of every labelled image, for other thresholds; empty for TuSimple.
     """
 
     metric: Metric
     per_image: tuple[CulaneCounts, ...] | tuple[TusimpleScore, ...]
     categories: dict[str, CulaneCounts] = field(default_factory=dict)
+    matches: tuple[CulaneMatches, ...] = ()
 
     @property
     def images(self) -> int:
@@ -61,6 +65,12 @@ class DatasetScore:
         """What `value` is called."""
         return "accuracy" if self.metric is Metric.TUSIMPLE else "f1"
 
+    @property
+    def mean_f1(self) -> float:
+        """CULane's mF1, over MF1_IOUS: a lane near one threshold cannot move it far."""
+        counts = [reduce(add, (m.counts(iou) for m in self.matches)) for iou in MF1_IOUS]
+        return float(np.mean([c.f1 for c in counts]))
+
     def to_dict(self) -> dict:
         """Plain numbers for JSON, without the single images."""
         figures = {"metric": self.metric.value, "images": self.images}
@@ -68,6 +78,8 @@ class DatasetScore:
             total = self.total
             return {**figures, "accuracy": total.accuracy, "fp": total.fp, "fn": total.fn}
         figures |= counts_to_dict(self.total)
+        if self.matches:
+            figures["mf1"] = self.mean_f1
         if self.categories:
             figures["categories"] = {
                 name: category_to_dict(name, counts) for name, counts in self.categories.items()
@@ -101,12 +113,13 @@ def score_labels(
     if metric is Metric.TUSIMPLE:
         scores = tuple(_score_tusimple(label, pred) for label, pred in labelled)
         return DatasetScore(Metric.TUSIMPLE, scores)
-    counts = tuple(culane.score_image(pred, label.lanes)[0] for label, pred in labelled)
+    matches = tuple(culane.match_image(pred, label.lanes) for label, pred in labelled)
+    counts = tuple(image.counts() for image in matches)
     categories: dict[str, CulaneCounts] = {}
     for (label, _), image in zip(labelled, counts, strict=True):
         if label.category is not None:
             categories[label.category] = categories.get(label.category, CulaneCounts()) + image
-    return DatasetScore(Metric.CULANE, counts, dict(sorted(categories.items())))
+    return DatasetScore(Metric.CULANE, counts, dict(sorted(categories.items())), matches)
 
 
 def counts_to_dict(counts: CulaneCounts) -> dict:
