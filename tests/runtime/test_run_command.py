@@ -54,6 +54,20 @@ def test_realtime_takes_the_files_own_time(folder, drive):
     assert time.monotonic() - start > 1.0
 
 
+def test_a_video_is_opened_once_for_the_look_at_it_and_the_first_reading(drive, monkeypatch):
+    opened = []
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *how: opened.append(how) or capture(*how))
+    spec = video(drive)
+    for times in (1, 2):
+        source, means = spec.open(), []
+        while (picture := source.read()) is not None:
+            means.append(picture.mean())
+        source.close()
+        assert len(means) == 30 and means[0] < means[1] < means[2] < means[-1]
+        assert len(opened) == times
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
