@@ -1,5 +1,8 @@
+import gc
 import threading
 import time
+import weakref
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -94,7 +97,7 @@ def test_a_camera_whose_frames_wait_is_not_lost(folder, monkeypatch, live, waits
     out = Collector()
     run = make_run(folder, [scripted(live=live)], [out])
     now = time.monotonic_ns()
-    run._last[0] = Captured(0, now - 60 * 10**9, frame())
+    run._last[0] = replace(run._last[0], captured_ns=now - 60 * 10**9)
     run._told_ns[0] = 0
     if waits:
         run._grabbers[0].mailbox.put(Captured(1, now, frame()))
@@ -125,6 +128,28 @@ def test_a_corrupt_frame_is_invalid_and_the_next_one_is_not(folder, bad):
     health = go(make_run(folder, [spec], [out], keep_all=True, log=log))
     assert faults(out) == [Fault.NONE, Fault.BAD_FRAME, Fault.NONE]
     assert health.faults[Fault.BAD_FRAME] == 1 and any("bad frame" in line for line in log)
+
+
+@pytest.mark.parametrize("bad", [np.zeros(7, np.uint8), "torn"], ids=["a row", "no array"])
+def test_a_camera_that_is_silent_after_a_corrupt_frame_is_told_of(folder, monkeypatch, bad):
+    monkeypatch.setattr("trt_lane.runtime.loop.SILENCE_S", 0.02)
+    out = Collector(stop_after=4)
+    go(make_run(folder, [scripted([frame(), bad])], [out]))
+    assert Fault.BAD_FRAME in faults(out) and faults(out)[-1] is Fault.CAMERA_LOST
+    assert all(r.sequence == 1 for r in out.results if r.fault is Fault.CAMERA_LOST)
+
+
+def test_no_frame_is_kept_once_it_was_handed_on(folder):
+    class Watcher(Collector):
+        def publish(self, result, frame):
+            self.results.append(result)
+            self.seen = weakref.ref(frame)
+
+    out = Watcher()
+    run = make_run(folder, [scripted(live=False)], [out])
+    run._handle([(0, Captured(0, time.monotonic_ns(), frame()))])
+    gc.collect()
+    assert out.results[0].valid and out.seen() is None
 
 
 def test_a_frame_of_another_size_is_taken_or_refused_as_fit_says(folder):

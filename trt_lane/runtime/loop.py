@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,7 +79,12 @@ class Run:
         self.stop = threading.Event() if stop is None else stop
         self.health = Health()
         now = time.monotonic_ns()
-        self._last = [Captured(-1, now, np.empty((0, 0, 3), np.uint8)) for _ in grabbers]
+        # Results and not frames, which take megabytes.
+        nothing = LaneSet.from_lanes([], (0, 0))
+        self._last = [
+            FrameResult(i, -1, now, now, nothing, Fault.CAMERA_LOST, limits.max_age_ms)
+            for i in range(len(grabbers))
+        ]
         self._told_ns = [now] * len(grabbers)
         self._due_ns = now
         self._health_ns = now
@@ -146,7 +151,6 @@ class Run:
         by_camera = {} if found is None else dict(zip((i for i, _ in whole), found, strict=True))
         usable = {i for i, _ in whole}
         for camera, captured in taken:
-            self._last[camera] = captured
             detection = by_camera.get(camera)
             if detection is not None:
                 fault = Fault.NONE if detection.sound else Fault.NOT_FINITE
@@ -154,6 +158,7 @@ class Run:
                 fault = Fault.ENGINE_LOST if camera in usable else Fault.BAD_FRAME
             lanes = detection.lanes if detection is not None else _no_lanes(captured.frame)
             result = self._result(camera, captured, finished_ns, lanes, fault)
+            self._last[camera] = result
             if result.fault is Fault.STALE and not self.health.faults[Fault.STALE]:
                 self._log(f"stale: a frame took {result.latency_ms:.0f} ms; --max-age allows less")
             self.health.count(result)
@@ -215,9 +220,8 @@ class Run:
             if now - max(heard_ns, self._told_ns[camera]) < SILENCE_S * 1e9:
                 continue
             self._told_ns[camera] = now
-            lanes = LaneSet.from_lanes([], last.frame.shape[:2])
-            lost = self._result(camera, last, now, lanes, Fault.CAMERA_LOST)
-            self._publish(lost, None)
+            lost = last.without_lanes(Fault.CAMERA_LOST)
+            self._publish(replace(lost, finished_ns=now), None)
 
     def _say_health(self) -> None:
         health = self.health
