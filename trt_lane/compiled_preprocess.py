@@ -12,7 +12,9 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.image import ImageSpec, Resampling
 from trt_lane.plugin_library import PluginLibrary, field_array
 
-LARGEST_FRAME = 16384  # rows or columns, as in plugins/preprocess/preprocess.yaml
+# As in plugins/preprocess/preprocess.yaml.
+LARGEST_FRAME = 16384  # rows or columns
+LARGEST_PITCH = 131072  # bytes
 KEPT_SIZES = 8  # of frames; a camera has one
 
 
@@ -102,8 +104,11 @@ class CompiledPreprocess:
         if out is None:
             out = np.empty((len(frames), *self.input_shape), self.dtype)
         expected = (len(frames), *self.input_shape)
-        if out.shape != expected or out.dtype != self.dtype or not out.flags.c_contiguous:
-            raise ValueError(f"out is {out.dtype} {out.shape}; expected {self.dtype} {expected}")
+        if out.shape != expected or out.dtype != self.dtype or not out.flags.carray:
+            raise ValueError(
+                f"out is {out.dtype} {out.shape}; expected {self.dtype} {expected}, contiguous, "
+                "aligned and writeable"
+            )
         arrays = [self._checked(frame) for frame in frames]
         self.run([array.ctypes.data for array in arrays], out.ctypes.data)
         return out
@@ -178,9 +183,9 @@ class InputMaker:
         self._image.check_frame(frame)
         row, pixel, channel = frame.strides
         if self._library is None or not self._takes(frame.shape, out):
-            out[:] = self._image.to_tensor(frame)
+            self._image.to_tensor(frame, out)
             return
-        if (pixel, channel) != (3, 1) or row < 3 * frame.shape[1]:
+        if (pixel, channel) != (3, 1) or not 3 * frame.shape[1] <= row <= LARGEST_PITCH:
             frame = np.ascontiguousarray(frame)
             row = frame.strides[0]
         compiled = self._compiled(frame.shape[:2], row)
@@ -188,7 +193,7 @@ class InputMaker:
 
     @staticmethod
     def _takes(shape: tuple[int, ...], out: np.ndarray) -> bool:
-        return max(shape) <= LARGEST_FRAME and out.flags.c_contiguous and out.dtype == np.float32
+        return max(shape) <= LARGEST_FRAME and out.flags.carray and out.dtype == np.float32
 
     def _compiled(self, frame_hw: tuple[int, int], pitch: int) -> CompiledPreprocess:
         key = (*frame_hw, pitch)

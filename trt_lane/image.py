@@ -110,14 +110,15 @@ class ImageSpec:
         ratio = (frame_hw[1] / frame_hw[0]) / (self.frame_hw[1] / self.frame_hw[0])
         return abs(ratio - 1) <= ASPECT_TOLERANCE
 
-    def to_tensor(self, frame: np.ndarray) -> np.ndarray:
-        """Network input float32 (3, h, w) of a BGR uint8 frame (H, W, 3)."""
+    def to_tensor(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Network input float32 (3, h, w) of a BGR uint8 frame (H, W, 3), in `out` if given."""
         self.check_frame(frame)
         pixels = self.resize(frame)
         if self.order is ChannelOrder.RGB:
             pixels = pixels[:, :, ::-1]
         scale, offset = self.affine()
-        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)  # (3, h, w)
+        planes = np.empty((3, *self.input_hw), np.float32) if out is None else out
+        planes[:] = pixels.transpose(2, 0, 1)
         planes *= scale[:, None, None]
         planes += offset[:, None, None]
         return planes
