@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.accuracy import Accuracy
 from benchmarks.environment import Environment
 from benchmarks.latency import Latency
+from benchmarks.report_shape import check
 from benchmarks.timeline import findings
 from trt_lane.errors import TrtLaneError
 from trt_lane.files import read_json, write_bytes
@@ -104,11 +105,11 @@ class BenchmarkReport:
         values = read_json(path)
         if not isinstance(values, dict) or values.get("kind") != KIND:
             raise TrtLaneError(f"{path} is no report; expected what `make bench` wrote")
-        if values.get("schema") != SCHEMA:
-            raise TrtLaneError(
-                f"{path} has schema {values.get('schema')}, expected {SCHEMA}; run: make bench"
-            )
+        schema = values.get("schema")
+        if type(schema) is not int or schema != SCHEMA:
+            raise TrtLaneError(f"{path} has schema {schema!r}, expected {SCHEMA}; run: make bench")
         try:
+            check(values)
             own = {k: v for k, v in values.items() if k not in ("kind", "schema", "derived")}
             own["environment"] = Environment.from_dict(own["environment"])
             own["latency"] = Latency.from_dict(own["latency"])
@@ -116,4 +117,4 @@ class BenchmarkReport:
                 own["accuracy"] = Accuracy.from_dict(own["accuracy"])
             return cls(**own)
         except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
-            raise TrtLaneError(f"{path} is damaged ({error!r}); run: make bench") from None
+            raise TrtLaneError(f"{path} is damaged ({error}); run: make bench") from None

@@ -25,8 +25,8 @@ CLOCK_SHARE = 0.05  # clocks further apart are another machine, for what a figur
 PACKAGES = ("numpy", "opencv-python", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "pycuda")
 # Two figures of which one of these differs are of two devices; of the rest a difference is told.
 IDENTITY = (
-    *("cpu", "cores", "threads", "board", "gpu", "sm", "gpu_memory", "jetpack", "driver"),
-    *("runtime", "power_mode", "clocks_locked", "cpu_governor"),
+    *("cpu", "cores", "threads", "board", "gpu", "sm", "gpu_memory", "jetpack", "l4t"),
+    *("driver", "system", "python", "runtime", "power_mode", "clocks_locked", "cpu_governor"),
 )
 
 
@@ -58,6 +58,8 @@ class Environment:
     def from_dict(cls, values: Mapping[str, Any]) -> Environment:
         """The inverse of `to_dict`."""
         states = tuple(DeviceState(**state) for state in values["states"])
+        if len(states) < 2 or (states[0].when, states[-1].when) != ("before", "after"):
+            raise ValueError("expected the device's state before and after the measurement")
         return cls(**{**values, "states": states})
 
     @property
@@ -97,17 +99,24 @@ class Environment:
             ours, theirs = self.versions.get(name), other.versions.get(name)
             if ours != theirs:
                 found.append(f"{name} is {ours or 'absent'} against {theirs or 'absent'}")
-        for part in sorted(self._clocks().keys() & other._clocks().keys()):
-            ours, theirs = self._clocks()[part], other._clocks()[part]
-            if abs(ours - theirs) > CLOCK_SHARE * max(ours, theirs):
-                found.append(f"{part} clock was {ours:.0f} MHz against {theirs:.0f} MHz")
+        clocks, others = self._clocks(), other._clocks()
+        for part in sorted(clocks.keys() | others.keys()):
+            ours, theirs = clocks.get(part), others.get(part)
+            unknown = ours is None or theirs is None
+            if unknown or abs(ours - theirs) > CLOCK_SHARE * max(ours, theirs):
+                found.append(f"{part} clock was {_mhz(ours)} against {_mhz(theirs)}")
         return found
 
     def _clocks(self) -> dict[str, float]:
-        """Median clock of each part while it measured."""
-        during = [s.clocks_mhz for s in self.states if s.when == "during"]
+        """Median clock of each part while it measured; around it where that was too short."""
+        states = [s for s in self.states if s.when == "during"] or self.states
+        during = [state.clocks_mhz for state in states]
         parts = {part for clocks in during for part in clocks}
         return {p: median(c[p] for c in during if p in c) for p in parts}
+
+
+def _mhz(clock: float | None) -> str:
+    return "?" if clock is None else f"{clock:.0f} MHz"
 
 
 WATCH_S = 1.0

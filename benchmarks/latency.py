@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stopwatch import DEVICE_STAGES
+from benchmarks.stopwatch import DEVICE_STAGES, STAGES
 
 PERCENTILES = (50, 90, 99, 99.9)
 CAMERA_HZ = (10, 20, 30, 60)
@@ -48,6 +48,15 @@ class Start:
             raise ValueError(f"times have shape {self.ms.shape}; expected finite (frames, stages)")
         if self.begun_s.shape != (frames,) or self.round_of.shape != (frames,):
             raise ValueError("times, rounds and begins are not of the same frames")
+        if self.ms.min() < 0 or self.ms[:, -1:].min(initial=1) <= 0:
+            raise ValueError("a time is below 0, or a frame took none; expected milliseconds")
+        if (
+            not len(self.canary_ms)
+            or not (np.isfinite(self.canary_ms) & (self.canary_ms > 0)).all()
+        ):
+            raise ValueError("expected the time of the fixed work, above 0, of every round")
+        if not 0 <= self.round_of.min() <= self.round_of.max() < len(self.canary_ms):
+            raise ValueError(f"a frame is of no round from 0 to {len(self.canary_ms) - 1}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,10 @@ class Latency:
             raise ValueError("expected at least one start, and total as the last stage")
         if any(start.ms.shape[1] != len(self.stages) for start in self.starts):
             raise ValueError(f"a start has not a time for each of {self.stages}")
+        if len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"stages are {self.stages}; expected each once")
+        if any(len(start.device_ms) for start in self.starts) and not set(STAGES) <= {*self.stages}:
+            raise ValueError(f"a device's times are parts of {STAGES}, stages are {self.stages}")
 
     def of(self, stage: str) -> np.ndarray:
         """Milliseconds of all frames in one stage."""
@@ -159,11 +172,13 @@ def spread(values: np.ndarray) -> float:
     return float(half / max(np.median(values), 1e-12))
 
 
+def told_percentile(ms: np.ndarray, percent: float) -> float | None:
+    """A percentile; None where so few frames lie beyond it that it is their luck."""
+    beyond = len(ms) * (100 - percent) / 100
+    return float(np.percentile(ms, percent)) if percent == 50 or beyond >= FRAMES_BEYOND else None
+
+
 def _percentiles(ms: np.ndarray) -> dict[str, float | None]:
     """Percentiles, mean and extremes; one that too few frames lie beyond is None."""
-    found: dict[str, float | None] = {}
-    for percent in PERCENTILES:
-        beyond = len(ms) * (100 - percent) / 100
-        told = percent == 50 or beyond >= FRAMES_BEYOND
-        found[f"p{percent:g}"] = float(np.percentile(ms, percent)) if told else None
+    found = {f"p{percent:g}": told_percentile(ms, percent) for percent in PERCENTILES}
     return {**found, "mean": float(ms.mean()), "min": float(ms.min()), "max": float(ms.max())}

@@ -74,7 +74,7 @@ def test_energy_without_a_counter_is_the_mean_power_times_the_time():
 
 
 def test_json_and_back_is_equal():
-    given = environment(state("before", clocks_mhz={"cpu": 1.0}, throttle=("hot",)))
+    given = environment(state("before", clocks_mhz={"cpu": 1.0}, throttle=("hot",)), state("after"))
     assert Environment.from_dict(given.to_dict()) == given
 
 
