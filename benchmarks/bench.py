@@ -13,11 +13,12 @@ import numpy as np
 from benchmarks.accuracy import judge
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.cell_specs import short_spec
-from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
+from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds, git_commit
 from benchmarks.latency import Latency
 from benchmarks.layer_times import layer_times, with_times
 from benchmarks.machine import usable_cores
 from benchmarks.measure import ROOT, Conditions, Subject, measure, read_frames
+from benchmarks.other_code import OtherCode
 from benchmarks.scenarios import all_scenarios, single_stream
 from benchmarks.worst_frames import worst_frames
 from engines.build import LAYERS_NAME, read_layers
@@ -48,7 +49,7 @@ class Plan:
         float_onnx: FP32 graph of the same weights, or None.
         conditions: of the latency.
         scenario_seconds: of each scenario; 0 leaves them out.
-        code: repository whose detector is timed; scenarios and accuracy are of this one.
+        code: repository whose detector is timed and judged; scenarios are of this one's.
     """
 
     artifact: Path
@@ -78,11 +79,14 @@ def bench_in_turn(plans: Sequence[Plan], say: Say = lambda line: None) -> list[B
     """Several engines on the same frames, their new processes by turns: one report each.
 
     Raises:
-        TrtLaneError: plans of other frames or threads, or of two runtimes.
+        TrtLaneError: plans of two models or runtimes, of other frames or threads.
     """
     first = plans[0]
     artifacts = [EngineArtifact.load(plan.artifact) for plan in plans]
     runtimes = {f"{a.runtime} {a.built_with}" for a in artifacts}
+    models = sorted({artifact.model for artifact in artifacts})
+    if len(models) > 1:
+        raise TrtLaneError(f"engines of {', '.join(models)}; expected one model")
     shared = {(p.data, p.frames, p.conditions.threads) for p in plans}
     if len(runtimes) > 1 or len(shared) > 1:
         raise TrtLaneError(
@@ -125,6 +129,8 @@ def _report(
     if plan.frames:
         say(f"accuracy   {min(plan.frames, len(dataset))} frames of {dataset.spec} …")
         judged, pictures = _accuracy(artifact, dataset, plan)
+    if plan.code != ROOT:
+        environment = replace(environment, git=git_commit(plan.code))
     sizes = {"engine": artifact.engine_path.stat().st_size}
     if plan.float_onnx is not None:
         sizes["float_onnx"] = plan.float_onnx.stat().st_size
@@ -174,7 +180,9 @@ def _layers(artifact: EngineArtifact, frame: np.ndarray, threads: int) -> list[d
 
 
 def _recipe(artifact: EngineArtifact) -> str | None:
-    """Its name as the ONNX beside the engine says; None without one or for a float network."""
+    """Its name as the sidecar says, else the ONNX beside it; None for a float network."""
+    if artifact.info.get("recipe"):
+        return str(artifact.info["recipe"])
     path = artifact.folder / ONNX_NAME
     card = read_card(read_onnx(path)) if path.is_file() else None
     return card.recipe if card else None
@@ -193,7 +201,11 @@ def _scenarios(artifact: EngineArtifact, latency: Latency, frames: list, plan: P
 def _accuracy(artifact: EngineArtifact, dataset: Dataset, plan: Plan) -> tuple:
     indices = spread_indices(len(dataset), plan.frames)
     threads = plan.conditions.threads
-    detectors = {"engine": LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP)}
+    if plan.code == ROOT:
+        engine = LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP)
+    else:
+        engine = OtherCode(plan.code, artifact, threads)
+    detectors = {"engine": engine}
     if plan.float_onnx is not None:
         graph = FloatGraph(plan.float_onnx, artifact, threads)
         detectors["float"] = LaneDetector(artifact, graph, Fit.CROP)

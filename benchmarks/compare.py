@@ -13,6 +13,7 @@ from benchmarks.bench_report import BenchmarkReport
 from benchmarks.bootstrap import accuracy_of_frames, drawn_frames, f1_of_frames, interval
 from benchmarks.latency import Latency
 from benchmarks.rank_interval import p_value, ratio_interval
+from benchmarks.stopwatch import STAGES
 from benchmarks.verdict import Scale, Verdict, Word, exit_status
 from trt_lane.errors import TrtLaneError
 
@@ -27,6 +28,10 @@ DISTORTION_PX = Scale(margin=0.0, limit=0.5)
 MACHINE = 0.02
 OTHER_CORES = 0.25
 DRAWS = 4000
+# Drawing a handful of frames anew finds too narrow an interval: of one frame it finds none at all.
+FEWEST_FRAMES = 10
+# To what the clock is told in a report: a stage that a device does by itself takes nothing here.
+CLOCK_MS = 1e-4
 # Frames that nothing disturbed: where a busy machine blurs the median they may still tell that an
 # engine became slower. That they did not is no proof, so they decide only then.
 QUIET = "total p10"
@@ -59,11 +64,19 @@ class Outcome:
         }
 
 
-def compare(base: BenchmarkReport, new: BenchmarkReport, gates: Sequence[str] = GATES) -> Outcome:
+def compare(
+    base: BenchmarkReport, new: BenchmarkReport, gates: Sequence[str] | None = None
+) -> Outcome:
     """Verdicts on latency and accuracy.
 
+    Args:
+        base: what to compare with.
+        new: what to judge.
+        gates: figures that decide, each of which both reports must have; None: GATES, as far as
+            either report has them.
+
     Raises:
-        TrtLaneError: reports of two models, or a gate that neither report has.
+        TrtLaneError: reports of two models, or a gate that is not in both.
     """
     if base.model != new.model:
         raise TrtLaneError(
@@ -71,14 +84,28 @@ def compare(base: BenchmarkReport, new: BenchmarkReport, gates: Sequence[str] = 
         )
     other = _other_machine(base, new)
     noise = _unsteady(base, new) if not other else []
-    verdicts = _latency(base.latency, new.latency, gates, other, noise)
-    verdicts += _accuracy(base.accuracy, new.accuracy, gates)
-    if not any(v.gates for v in verdicts):
-        known = ", ".join(v.figure for v in verdicts)
+    labelled = any(a is not None and a.metric is not None for a in (base.accuracy, new.accuracy))
+    # Where labels say what lanes are worth, agreement with float is no more than a hint.
+    default = [gate for gate in GATES if not (labelled and gate == "agreement F1")]
+    wanted = default if gates is None else gates
+    verdicts = _latency(base.latency, new.latency, wanted, other, noise)
+    verdicts += _accuracy(base.accuracy, new.accuracy, wanted)
+    known = [v.figure for v in verdicts]
+    missing = [gate for gate in gates or () if gate not in known]
+    if missing:
         raise TrtLaneError(
-            f"no figure {', '.join(gates)} in both reports; expected some of {known}"
+            f"no figure {', '.join(missing)} in both reports; expected some of {', '.join(known)}"
         )
     return Outcome(tuple(verdicts), tuple(other or noise))
+
+
+def check_gates(gates: Sequence[str] | None) -> None:
+    """Refuse a gate that no report ever has, before anything is measured."""
+    figures = {f"{stage} p50" for stage in STAGES} | {QUIET, "total p99"}
+    figures |= {figure for figure, *_ in _FIGURES}
+    unknown = sorted(set(gates or ()) - figures)
+    if unknown:
+        raise TrtLaneError(f"no figure {unknown[0]!r}; known figures: {', '.join(sorted(figures))}")
 
 
 def _other_machine(base: BenchmarkReport, new: BenchmarkReport) -> list[str]:
@@ -123,7 +150,9 @@ def _latency(
     figures[1:1] = [(QUIET, "total", 10.0, MEDIAN), ("total p99", "total", 99.0, TAIL)]
     verdicts = []
     for figure, stage, percentile, scale in figures:
-        ours, theirs = (report.per_start(stage, percentile) for report in (base, new))
+        ours, theirs = (
+            np.maximum(report.per_start(stage, percentile), CLOCK_MS) for report in (base, new)
+        )
         ratio, low, high = (value - 1 for value in ratio_interval(ours, theirs))
         word, reason = scale.word(low, high), f"Mann-Whitney p {p_value(ours, theirs):.2g}"
         if not np.isfinite(high):
@@ -147,15 +176,18 @@ def _latency(
 
 def _accuracy(base: Accuracy | None, new: Accuracy | None, gates: Sequence[str]) -> list[Verdict]:
     """Paired by frame, so what all frames find hard does not widen the interval."""
-    if base is None or new is None:
-        return []
-    reason = _other_frames(base, new)
     verdicts = []
     for figure, value, unit, factor, scale in _FIGURES:
-        ours, theirs = (value(a.forms["engine"]) for a in (base, new))
-        if ours is None or theirs is None:
+        ours, theirs = (None if a is None else value(a.forms["engine"]) for a in (base, new))
+        if ours is None and theirs is None:
             continue
-        gate = figure in gates and not (figure == "agreement F1" and base.metric is not None)
+        gate = figure in gates
+        if ours is None or theirs is None:
+            # A figure that is left out must not pass: nobody knows what it would have been.
+            has = "base" if theirs is None else "new"
+            reason = f"only the {has} report has it; measure both in the same way"
+        else:
+            reason = _other_frames(base, new)
         if reason:
             verdicts.append(
                 Verdict(figure, None, None, None, None, None, unit, Word.OTHER, gate, reason)
@@ -166,22 +198,12 @@ def _accuracy(base: Accuracy | None, new: Accuracy | None, gates: Sequence[str])
         low, high = _paired(ours, theirs, statistic, factor)
         word = scale.word(low, high)
         why = f"{len(ours)} frames"
-        if word is Word.NOISE:
+        if len(ours) < FEWEST_FRAMES:
+            word, why = Word.NOISE, f"{why}; expected {FEWEST_FRAMES} or more"
+        elif word is Word.NOISE:
             why += f"; the interval reaches {abs(high):.2f} {unit}, more frames narrow it"
-        verdicts.append(
-            Verdict(
-                figure,
-                before,
-                after,
-                factor * (after - before) + 0.0,
-                low,
-                high,
-                unit,
-                word,
-                gate,
-                why,
-            )
-        )
+        change = factor * (after - before) + 0.0  # no minus zero
+        verdicts.append(Verdict(figure, before, after, change, low, high, unit, word, gate, why))
     return verdicts
 
 

@@ -62,6 +62,7 @@ def package(
         digests=digests,
         plugin_library=None if plugin_library is None else plugin_library.name,
         info={
+            "recipe": card.recipe,
             "int8_share": share.share,
             "macs": share.total_macs,
             "engine_bytes": result.engine.stat().st_size,

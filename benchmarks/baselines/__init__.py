@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,20 @@ from benchmarks.bench_report import BenchmarkReport
 from trt_lane.errors import TrtLaneError
 
 FOLDER = Path(__file__).parent
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def baseline_path(report: BenchmarkReport, folder: Path = FOLDER) -> Path:
-    """Where the baseline of such a report lies."""
-    return folder / report.target / f"{report.model}-{report.recipe or 'float'}.json"
+    """Where the baseline of such a report lies.
+
+    Raises:
+        TrtLaneError: a name in it that would lead elsewhere.
+    """
+    recipe = report.recipe or "float"
+    for name in (report.target, report.model, recipe):
+        if not _PLAIN.fullmatch(name):
+            raise TrtLaneError(f"a report is of {name!r}; expected letters, digits, '.', '_', '-'")
+    return folder / report.target / f"{report.model}-{recipe}.json"
 
 
 def baseline_of(report: BenchmarkReport, folder: Path = FOLDER) -> BenchmarkReport:

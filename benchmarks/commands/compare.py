@@ -19,10 +19,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "reports", type=Path, nargs="+", metavar="REPORT",
         help="BASE and NEW: report.json or its folder; NEW alone: against its target's baseline",
     )  # fmt: skip
-    parser.add_argument("--gate", nargs="+", help="figures that decide; default total p50 and F1")
-    parser.add_argument("--out", type=Path, help="also write the verdicts as JSON")
+    add_gate(parser)
+    parser.add_argument("--out", type=Path, help="also write the verdicts as JSON to this file")
     parser.add_argument(
-        "--save-baseline", action="store_true", help="keep the one report as its target's baseline"
+        "--save-baseline",
+        action="store_true",
+        help="keep the one report as benchmarks/baselines/TARGET/MODEL-RECIPE.json",
+    )
+
+
+def add_gate(parser: argparse.ArgumentParser) -> None:
+    """Define which figures decide."""
+    parser.add_argument(
+        "--gate",
+        nargs="+",
+        metavar="FIGURE",
+        help="figures that decide, as 'total p99' 'F1 at .75' (default: 'total p50', and 'F1', "
+        "'accuracy' or, without labels, 'agreement F1'; 'total p10' where it is worse)",
     )
 
 
@@ -30,10 +43,13 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print; the exit status is the verdict."""
     from benchmarks.baselines import baseline_of, save_baseline
     from benchmarks.bench_report import BenchmarkReport
-    from benchmarks.compare import GATES, compare
+    from benchmarks.compare import check_gates, compare
     from trt_lane.errors import TrtLaneError
     from trt_lane.files import write_json
 
+    check_gates(args.gate)
+    if args.out:
+        fresh(args.out)
     if len(args.reports) > 2:
         raise TrtLaneError(f"{len(args.reports)} reports; expected BASE and NEW, or NEW alone")
     new = BenchmarkReport.load(args.reports[-1])
@@ -41,13 +57,23 @@ def run(args: argparse.Namespace) -> int:
         if len(args.reports) > 1:
             raise TrtLaneError("--save-baseline takes one report")
         print(f"baseline   {save_baseline(new)}")
+        for warning in new.warnings():
+            print(f"! {warning}")
         return 0
     base = BenchmarkReport.load(args.reports[0]) if len(args.reports) == 2 else baseline_of(new)
-    outcome = compare(base, new, args.gate or GATES)
+    outcome = compare(base, new, args.gate)
     print(text(outcome))
     if args.out:
         write_json(args.out, outcome.to_dict())
     return outcome.exit_status
+
+
+def fresh(verdict: Path) -> None:
+    """Take away the verdict of an earlier run: a failure must not leave it to be read."""
+    from trt_lane.files import check_writable
+
+    check_writable(verdict)
+    verdict.unlink(missing_ok=True)
 
 
 def text(outcome: Outcome) -> str:

@@ -175,6 +175,117 @@ def test_two_models_are_a_mistake():
         compare(report, replace(report, model="lstr"))
 
 
+def test_accuracy_that_only_one_report_has_does_not_pass():
+    latency = made_latency(0)
+    with_f1, without = made_report(latency, made_culane()), made_report(latency)
+    for pair, has in (((with_f1, without), "base"), ((without, with_f1), "new")):
+        outcome = compare(*pair)
+        (verdict,) = [v for v in outcome.verdicts if v.figure == "F1"]
+        assert verdict.word is Word.OTHER and verdict.gates and f"only the {has}" in verdict.reason
+        assert outcome.exit_status == 2
+    assert compare(without, without).exit_status == 0  # nobody asked for it
+
+
+def test_labels_of_another_kind_do_not_pass():
+    from dataclasses import replace
+
+    from benchmarks.accuracy import Form
+
+    base = made_report(made_latency(0), made_culane(40))
+    points = np.tile([0.9, 0.1, 0.1], (40, 1))
+    forms = {"engine": Form(tusimple=points)}
+    other = replace(base, accuracy=replace(base.accuracy, metric="tusimple", forms=forms))
+    outcome = compare(base, other)
+    assert outcome.exit_status == 2
+    words = {v.figure: v.word for v in outcome.verdicts if v.gates}
+    assert words["F1"] is words["accuracy"] is Word.OTHER
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_a_handful_of_frames_tells_nothing_about_f1(frames):
+    latency = made_latency(0)
+    base, new = made_culane(frames), made_culane(frames, lost=[0])
+    for other in (base, new):
+        outcome = compare(made_report(latency, base), made_report(latency, other))
+        (verdict,) = [v for v in outcome.verdicts if v.figure == "F1"]
+        assert verdict.word is Word.NOISE and "expected 10 or more" in verdict.reason
+        assert outcome.exit_status == 2
+
+
+def test_a_clock_that_only_one_report_knows_and_one_of_a_short_run_are_compared():
+    from dataclasses import replace
+
+    def clocked(*clocks):
+        report = made_report(made_latency(0))
+        states = tuple(
+            DeviceState(when, clocks_mhz={} if mhz is None else {"gpu": mhz})
+            for when, mhz in zip(("before", "during", "after"), clocks, strict=True)
+            if when != "during" or mhz is not None
+        )
+        return replace(report, environment=replace(report.environment, states=states))
+
+    fast = clocked(1300.0, 1300.0, 1300.0)
+    for other, reason in (
+        (clocked(900.0, 900.0, 900.0), "gpu clock was 1300 MHz against 900 MHz"),
+        (clocked(900.0, None, 900.0), "gpu clock was 1300 MHz against 900 MHz"),
+        (clocked(None, None, None), "gpu clock was 1300 MHz against ?"),
+    ):
+        outcome = compare(fast, other)
+        assert outcome.exit_status == 2 and outcome.not_comparable == (reason,)
+    # Idle before and after, the same while it ran.
+    assert compare(fast, clocked(300.0, 1300.0, 300.0)).not_comparable == ()
+
+
+def test_a_stage_that_takes_no_time_is_the_same_as_itself():
+    from dataclasses import replace
+
+    made = made_latency(0)
+    starts = tuple(replace(s, ms=s.ms * np.array([1, 1, 0, 1])) for s in made.starts)
+    report = made_report(replace(made, starts=starts))
+    (verdict,) = [v for v in compare(report, report).verdicts if v.figure == "decode p50"]
+    assert (verdict.change, verdict.low, verdict.high) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("gate", ["F2", "total p50 "])
+def test_a_misspelt_gate_beside_a_right_one_is_a_mistake(tmp_path, capsys, gate):
+    made_report(made_latency(0)).save(tmp_path / "report.json")
+    words = ["compare", str(tmp_path), str(tmp_path), "--gate", "total p50", gate]
+    assert main(words) == 2
+    assert f"no figure {gate!r}; known figures:" in capsys.readouterr().err
+
+
+def test_agreement_decides_where_it_is_asked_for():
+    from dataclasses import replace
+
+    report = made_report(made_latency(0), made_culane(40))
+    form = replace(report.accuracy.forms["engine"], agreement=np.tile([3, 0, 0], (40, 1)))
+    whole = replace(report, accuracy=replace(report.accuracy, forms={"engine": form}))
+    assert [v.figure for v in compare(whole, whole, ["agreement F1"]).verdicts if v.gates] == [
+        "agreement F1"
+    ]
+    assert "agreement F1" not in {v.figure for v in compare(whole, whole).verdicts if v.gates}
+
+
+def test_an_old_verdict_does_not_outlive_a_failure(tmp_path, capsys):
+    made_report(made_latency(0)).save(tmp_path / "report.json")
+    out = tmp_path / "verdict.json"
+    assert main(["compare", *[str(tmp_path)] * 2, "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["exit_status"] == 0
+    assert main(["compare", str(tmp_path), str(tmp_path / "gone"), "--out", str(out)]) == 2
+    assert not out.exists()
+    capsys.readouterr()
+
+
+def test_a_baselines_name_cannot_lead_elsewhere(tmp_path):
+    from dataclasses import replace
+
+    report = made_report(made_latency(0))
+    for change in ({"target": "../x"}, {"model": "a/b"}, {"recipe": ".."}):
+        with pytest.raises(TrtLaneError, match="expected letters"):
+            save_baseline(replace(report, **change), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_gate_that_no_report_has_is_a_mistake():
     report = made_report(made_latency(0))
     with pytest.raises(TrtLaneError, match="no figure F2 in both reports"):
