@@ -48,9 +48,10 @@ class Form:
                 raise ValueError(f"{name} has shape {values.shape}; expected (frames, {expected})")
             if not (np.isfinite(values) & (values >= 0)).all():
                 raise ValueError(f"{name} is not finite, or below 0")
-        if self.culane is not None and (
-            self.culane[:, 2:] > self.culane[:, :2].min(axis=1, keepdims=True)
-        ).any():
+        if (
+            self.culane is not None
+            and (self.culane[:, 2:] > self.culane[:, :2].min(axis=1, keepdims=True)).any()
+        ):
             raise ValueError("culane: more lanes are found than there are")
 
     def counts(self, iou: float) -> np.ndarray:
