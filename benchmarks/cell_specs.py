@@ -12,7 +12,7 @@ from trt_lane.toml_files import read_toml
 # Read as files: benchmarks do not import calibrators, they run them.
 RECIPES = Path(__file__).resolve().parents[1] / "calibrators" / "recipes"
 MODEL_FORM = "NAME[=WEIGHTS][@DATA[@CALIBRATION_DATA]]"
-RECIPE_FORM = "NAME[:STEPS_FACTOR]"
+RECIPE_FORM = "NAME[:STEPS_FACTOR] or FILE.toml[:STEPS_FACTOR]"
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class RecipeSpec:
     """A recipe with the factor on its published steps.
 
     Attributes:
-        name: of the TOML file.
+        path: the TOML file.
         factor: 1 keeps the recipe's steps.
         unit: layer, block or network; None when nothing is learned (then no seed matters).
     """
 
-    name: str
+    path: Path
     factor: float
     unit: str | None
 
     @property
-    def path(self) -> Path:
-        """The TOML file."""
-        return RECIPES / f"{self.name}.toml"
+    def name(self) -> str:
+        """As it stands in tables."""
+        return self.path.stem
 
 
 def parse_model(text: str) -> ModelSpec:
@@ -83,7 +83,7 @@ def parse_model(text: str) -> ModelSpec:
 
 
 def parse_recipe(text: str, factor: float = 1.0) -> RecipeSpec:
-    """Read NAME[:STEPS_FACTOR].
+    """Read NAME[:STEPS_FACTOR], of a recipe that comes with the project or of a TOML file.
 
     Args:
         text: the spec.
@@ -91,7 +91,7 @@ def parse_recipe(text: str, factor: float = 1.0) -> RecipeSpec:
             their steps are the published ones. A network-wise recipe keeps its own steps.
     """
     name, has_factor, own = text.partition(":")
-    path = RECIPES / f"{name}.toml"
+    path = Path(name).expanduser() if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not name or not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise TrtLaneError(f"no recipe {name!r}; expected {RECIPE_FORM}, known recipes: {known}")
@@ -106,7 +106,7 @@ def parse_recipe(text: str, factor: float = 1.0) -> RecipeSpec:
             f"recipe {text!r}: the steps factor is {own or factor!r}; expected a number above 0, "
             f"up to 100, as in {name}:0.01"
         )
-    return RecipeSpec(name, 1.0 if unit is None else value, unit)
+    return RecipeSpec(path.resolve(), 1.0 if unit is None else value, unit)
 
 
 def parse_seeds(text: str) -> list[int]:

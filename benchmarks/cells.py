@@ -175,7 +175,7 @@ def _command(cell: Cell, conditions: Conditions, out: Path, scored: Path) -> lis
         peer = ["benchmarks.peers", model.name, "--peer", cell.method.name]
         return [sys.executable, "-m", *peer, *common]
     own = [
-        *("--recipe", cell.method.name),
+        *("--recipe", str(cell.method.path)),
         *("--seed", str(cell.seed)),
         *("--steps-factor", repr(cell.method.factor)),
         *("--cache-gb", repr(conditions.cache_gb)),

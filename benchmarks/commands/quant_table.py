@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models", help="'NAME[=WEIGHTS][@DATA[@CALIBRATION_DATA]] …'; default bundled and synthetic"
     )
     parser.add_argument(
-        "recipes", help="'NAME[:STEPS_FACTOR] …' of calibrators/recipes; may be empty with --peers"
+        "recipes",
+        help="'NAME[:STEPS_FACTOR] …' of calibrators/recipes, or files (benchmarks/ablations); "
+        "may be empty with --peers",
     )
     parser.add_argument("seeds", nargs="?", default="0", help="'0 1 2': for methods that learn")
     parser.add_argument("--name", default="quant", help="writes RESULTS/NAME.json and NAME.md")

@@ -69,7 +69,7 @@ class SweepCell:
             return [["engines", "export", model.name, *weights, "--out", "model.onnx"]]
         target = load_target(self.target)
         calibrate = [
-            *("calibrators", model.name, *weights, "--recipe", self.recipe.name),
+            *("calibrators", model.name, *weights, "--recipe", str(self.recipe.path)),
             *("--steps-factor", repr(self.recipe.factor), "--seed", str(self.seed)),
             *("--data", absolute_spec(model.calibration_data)),
             *("--frames", str(self.calibration_frames), "--out", "scales.npz"),
