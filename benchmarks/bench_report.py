@@ -63,6 +63,9 @@ class BenchmarkReport:
     def warnings(self) -> list[str]:
         """What to know before believing the figures."""
         found = findings(self.latency)
+        slower = self.conditions.get("slow_down")
+        if isinstance(slower, (int, float)) and slower > 0:
+            found.insert(0, f"every frame was made {100 * slower:g} % slower on purpose")
         found += [f"throttled: {reason}" for reason in self.environment.throttled()]
         others = self.environment.other_cores
         if others is not None and others > 0.1:
@@ -70,7 +73,10 @@ class BenchmarkReport:
         return found
 
     def energy_per_frame_j(self) -> float | None:
-        """Joules of the device per measured frame, warm-up spread over them; None if not told."""
+        """Joules of the device per measured frame; None if not told.
+
+        An upper bound: what starts of processes and warm-up took is spread over the frames.
+        """
         energy = self.environment.energy_j()
         return None if energy is None else energy / len(self.latency.of("total"))
 

@@ -11,7 +11,7 @@ def text(report: BenchmarkReport) -> str:
     device = facts.get("gpu") or facts.get("board") or facts["cpu"]
     summary = report.latency.summary()
     lines = [
-        f"{report.model} · {report.recipe or 'float'} · {report.target} on {device}, "
+        f"{report.model} · {report.recipe or report.precision} · {report.target} on {device}, "
         f"{facts['threads']} of {facts['cores']} cores",
         f"{summary['frames']} frames in {summary['starts']} new processes, clock "
         f"{1e6 * summary['timer_ms']:.0f} ns a reading",
@@ -27,7 +27,7 @@ def text(report: BenchmarkReport) -> str:
     for scenario in report.scenarios:
         lines.append(scenario_line(scenario))
     if (energy := report.energy_per_frame_j()) is not None:
-        lines.append(f"energy {energy:.3g} J per frame")
+        lines.append(f"energy {energy:.3g} J per frame, starts and warm-up in it")
     if report.accuracy is not None:
         lines += ["", *_accuracy(report)]
     lines += [f"! {warning}" for warning in report.warnings()]

@@ -64,7 +64,7 @@ def _summary(report: BenchmarkReport, title: str) -> str:
             )
         )
     if (energy := report.energy_per_frame_j()) is not None:
-        cards.append(("energy per frame", f"{number(energy)} J"))
+        cards.append(("energy per frame, starts and warm-up in it", f"{number(energy)} J"))
     boxes = "".join(
         f'<div class="card"><b>{escape(value)}</b>{escape(words)}</div>' for words, value in cards
     )

@@ -10,6 +10,7 @@ from benchmarks.bench_report import BenchmarkReport
 from benchmarks.bench_text import scenario_line
 from benchmarks.html.charts import distribution, number, stacked, timeline
 from benchmarks.html.elements import bar, dim, section, table
+from trt_lane.device.state import DeviceState
 
 COLOURS = ("#3b6fd4", "#2f9e44", "#e8890c", "#8e44ad", "#c92a2a", "#11808f", "#6b7280")
 # Open in the page; the rest of a long table is behind a click.
@@ -145,8 +146,8 @@ def worst_frames(report: BenchmarkReport) -> str:
         for p in report.pictures
     )
     key = (
-        '<ul class="key"><li><i style="background:#3ce678"></i>float</li>'
-        '<li><i style="background:#ff3c28"></i>engine</li></ul>'
+        '<ul class="key"><li><i style="background:#3ce678"></i>float (wide)</li>'
+        '<li><i style="background:#ff3c28"></i>engine (narrow)</li></ul>'
     )
     return section("Worst frames", f'{key}<div class="frames">{figures}</div>')
 
@@ -158,23 +159,34 @@ def environment(report: BenchmarkReport) -> str:
     rows += [[name, version] for name, version in found.versions.items()]
     rows += [["code", found.git or "no repository"]]
     rows += [[f"sha256 of {name}", digest] for name, digest in report.digests.items()]
-    rows += [[name.replace("_", " "), str(value)] for name, value in report.conditions.items()]
+    rows += [
+        [name.replace("_", " "), str(value)]
+        for name, value in report.conditions.items()
+        if name not in found.facts
+    ]
     if found.other_cores is not None:
         rows += [["cores busy with other programs", f"{found.other_cores:.2f}"]]
     facts = table(["fact", "value"], rows, words=(1,))
-    states = [
-        [
-            state.when,
-            _pairs(state.clocks_mhz, 0),
-            _pairs(state.temperatures_c, 1),
-            "-" if state.power_w is None else number(state.power_w),
-            "-" if state.load_average is None else f"{state.load_average:.2f}",
-            ", ".join(state.throttle) or "no",
-        ]
-        for state in found.states
+    states = [_state(state) for state in found.states]
+    head = ["when", "s", "MHz", "°C", "W", "load", "throttled"]
+    shown = table(head, [states[0], *states[-1:]] if len(states) > 2 else states)
+    if len(states) > 2:
+        shown += (
+            f"<details><summary>all {len(states)} readings</summary>{table(head, states)}</details>"
+        )
+    return section("Environment", facts + shown)
+
+
+def _state(state: DeviceState) -> list[str]:
+    return [
+        state.when,
+        f"{state.at_s:.0f}",
+        _pairs(state.clocks_mhz, 0),
+        _pairs(state.temperatures_c, 1),
+        "-" if state.power_w is None else number(state.power_w),
+        "-" if state.load_average is None else f"{state.load_average:.2f}",
+        ", ".join(state.throttle) or "no",
     ]
-    head = ["when", "MHz", "°C", "W", "load", "throttled"]
-    return section("Environment", facts + table(head, states))
 
 
 def _categories(report: BenchmarkReport, forms: Sequence[str]) -> str:

@@ -108,6 +108,29 @@ def test_figures_on_the_page_are_the_reports(html, report):
     assert "3.00 x" in html and "not installed" in html
 
 
+def test_a_long_runs_states_are_behind_a_click_but_for_the_first_and_the_last(report):
+    state = report.environment.states[1]
+    during = tuple(replace(state, at_s=float(i), load_average=i / 10) for i in range(1, 90))
+    states = (report.environment.states[0], *during, replace(state, when="after", at_s=90.0))
+    long = page(replace(report, environment=replace(report.environment, states=states)))
+    open_part, click = long.split("<summary>all 91 readings</summary>")
+    shown = open_part[open_part.index("<h2>Environment") :]
+    assert shown.count("<td>before</td>") == shown.count("<td>after</td>") == 1
+    assert "<td>during</td>" not in shown and click.count("<td>during</td>") == 89
+
+
+def test_p99_is_marked_only_where_enough_frames_tell_it(html):
+    assert ">p99 " in html
+    few = page(made_report(made_latency(0, starts=4, rounds=2, per_round=20)))
+    assert ">p50 " in few and ">p99 " not in few
+
+
+def test_a_planted_slow_down_is_told_on_the_page(report):
+    slow = replace(report, conditions={"slow_down": 0.1})
+    assert "every frame was made 10 % slower on purpose" in page(slow)
+    assert "on purpose" not in page(report)
+
+
 def test_names_are_escaped(html):
     assert "conv&lt;1&gt;" in html and "conv<1>" not in html
     assert "a&amp;b.jpg &lt;worst&gt;" in html
