@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,13 @@ from trt_lane.errors import TrtLaneError
 _STREAM = re.compile(r"(rtsps?|https?|udp|tcp)://.+", re.IGNORECASE)
 # A stream that is silent for so long counts as lost; FFmpeg's own limit is half a minute.
 TIMEOUT_MS = 3000
+# A decoder of several threads holds back a frame for each but the first: with twelve cores half a
+# second at 25 Hz, of which no clock of ours would know, and memory for a dozen frames.
+_ONE_THREAD = (cv2.CAP_PROP_N_THREADS, 1)
+_TIMEOUTS = (
+    *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS),
+    *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS),
+)
 # NVIDIA's camera stack on Jetson; the number is all that a user may choose.
 _CSI = (
     "nvarguscamerasrc sensor-id={} ! video/x-raw(memory:NVMM),format=NV12 ! nvvidconv ! "
@@ -68,7 +75,7 @@ def camera(text: str) -> SourceSpec:
         pipeline = _CSI.format(int(csi[1]))
         return SourceSpec(text, True, lambda: _opened(pipeline, cv2.CAP_GSTREAMER))
     if _STREAM.fullmatch(text):
-        return SourceSpec(_shown(text), True, lambda: _opened(text, cv2.CAP_FFMPEG))
+        return SourceSpec(_shown(text), True, lambda: _opened_stream(text))
     if text and Path(text).is_file():
         raise TrtLaneError(f"{text} is a file; for a video say --video {text}")
     raise TrtLaneError(
@@ -92,7 +99,7 @@ def video(path: Path) -> SourceSpec:
     """
     if not path.is_file():
         raise TrtLaneError(f"no video file {path}")
-    capture = _opened(str(path))
+    capture = _opened_file(path)
     if capture is None or not capture.peek():
         raise TrtLaneError(
             f"{path} ({path.stat().st_size} bytes) is not a video that OpenCV can decode; "
@@ -101,7 +108,7 @@ def video(path: Path) -> SourceSpec:
     # It stays open for whoever opens it first: to begin anew takes 20 ms and 4 MB.
     held = [capture]
     rate_hz = capture.rate_hz()
-    return SourceSpec(str(path), False, lambda: held.pop() if held else _opened(str(path)), rate_hz)
+    return SourceSpec(str(path), False, lambda: held.pop() if held else _opened_file(path), rate_hz)
 
 
 class _Capture:
@@ -129,11 +136,18 @@ class _Capture:
         self._capture.release()
 
 
-def _opened(what: int | str, api: int = cv2.CAP_ANY) -> _Capture | None:
-    options = []
-    if api == cv2.CAP_FFMPEG:
-        options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS,
-                   cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]  # fmt: skip
+def _opened_stream(address: str) -> _Capture | None:
+    return _opened(address, cv2.CAP_FFMPEG, (*_ONE_THREAD, *_TIMEOUTS))
+
+
+def _opened_file(path: Path) -> _Capture | None:
+    """By FFmpeg, else by whatever reads it here: that knows nothing of threads."""
+    return _opened(str(path), cv2.CAP_FFMPEG, _ONE_THREAD) or _opened(str(path))
+
+
+def _opened(
+    what: int | str, api: int = cv2.CAP_ANY, options: Sequence[int] = ()
+) -> _Capture | None:
     capture = cv2.VideoCapture(what, api, options) if options else cv2.VideoCapture(what, api)
     if not capture.isOpened():
         capture.release()
