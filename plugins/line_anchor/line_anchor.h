@@ -108,8 +108,9 @@ LANE_HD LineOverlap line_anchor_overlap(LineAnchorParams const& p, LineSpan a, L
     // The official kernel counts columns in an unsigned char; int32 wraps around in numpy.
     auto const begin = static_cast<int>((5u + static_cast<unsigned>(start)) & 0xffu);
     unsigned const strips = static_cast<unsigned>(end) - static_cast<unsigned>(start) + 1u;
-    return {begin, LineAnchorParams::kPrefix + end,
-            p.distance_px * static_cast<float>(static_cast<int>(strips))};
+    // Left of all columns, one stop is like another; from -1 it can still be counted down.
+    int const stop = end < -LineAnchorParams::kPrefix ? -1 : LineAnchorParams::kPrefix + end;
+    return {begin, stop, p.distance_px * static_cast<float>(static_cast<int>(strips))};
 }
 
 // ---- a line's points -----------------------------------------------------------------------

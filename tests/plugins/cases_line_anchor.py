@@ -26,6 +26,7 @@ CLRNET = LineAnchor(
 )
 # Eleven offsets, one every 10 px of a 100 px frame; 37 lines are a warp and five threads.
 SMALL = LineAnchor((100, 400), 37, 11, 3, x_full=200, x_px=1, length_strips=1, distance_px=20)
+MIDDLE = replace(SMALL, offsets=72, max_lanes=9)  # more offsets than a warp takes at a time
 # Columns are counted in a byte by the NMS: offsets beyond 250 start over.
 TALL = replace(SMALL, anchors=64, offsets=300, frame_hw=(600, 400), max_lanes=3)
 ROADS = ((300, 120, 640), (330, 560, 640), (270, -60, 640), (360, 760, 640))
@@ -97,6 +98,10 @@ def cases() -> list[Case]:
     huge = {k: np.full_like(v, 3e38) for k, v in lines().items()}
     huge["cls"][:, 0] = -3e38
     huge["xs"][:] = 50
+    far_below = around_lanes(MIDDLE, 0.9, seed=4)
+    far_below["extent"][::2, 0] = -1e30
+    far_below["extent"][::4, -1] = 3e38  # and up to far above
+    far_below["cls"][0] = -9, 9
     low = {**huge, "extent": -huge["extent"], "xs": huge["xs"] * np.float32(6e36)}
     return [
         Case("typical", LANEATT, around_lanes(LANEATT, 0.06)),
@@ -123,6 +128,7 @@ def cases() -> list[Case]:
         Case("apart_along_the_lane", SMALL, lines(50, 52, starts=(0, 6), lengths=(5, 5))),
         Case("huge_numbers", replace(SMALL, length_strips=71), huge),
         Case("huge_numbers_below", SMALL, low),
+        Case("huge_numbers_below_beside_others", MIDDLE, far_below),
         *_odd_extents(),
     ]
 
