@@ -262,7 +262,7 @@ class CompiledDecoder:
         return self._c.trt_lane_workspace(self._handle, batch)
 
     def checked(self, heads: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], int, bool]:
-        """Contiguous heads in the library's order, the batch size, and whether they are float16."""
+        """Heads in the library's order, contiguous and aligned; batch size; whether float16."""
         if heads.keys() != self.head_shapes.keys():
             raise ValueError(
                 f"heads are {', '.join(heads)}; expected {', '.join(self.head_shapes)}"
@@ -271,6 +271,7 @@ class CompiledDecoder:
         half = all(head.dtype == np.float16 for head in given)
         kind = np.float16 if half else np.float32
         arrays = [np.ascontiguousarray(head, kind) for head in given]
+        arrays = [array if array.flags.aligned else array.copy() for array in arrays]
         batch = len(arrays[0])
         for array, (name, shape) in zip(arrays, self.head_shapes.items(), strict=True):
             if array.shape != (batch, *shape):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import cv2
 import numpy as np
 import pytest
@@ -117,6 +119,25 @@ def test_rows_may_be_padded(host, executed, pixels):
     assert np.array_equal(by_kernels(on_device, [data], 4)[0], expected)
 
 
+def test_nv12_may_have_its_second_plane_elsewhere(host, executed):
+    spec = SPECS["shrunk"]
+    data = bytes_of("nv12", spec.frame_hw)
+    expected = spec.to_tensor(frame_of("nv12", data, spec.frame_hw))
+    planes = [plane.copy() for plane in np.split(data, [spec.frame_hw[0]])]
+    luma, chroma = ((ctypes.c_void_p * 1)(plane.ctypes.data) for plane in planes)
+    on_host = CompiledPreprocess(host, spec, pixels="nv12")
+    out = np.empty((1, *on_host.input_shape), np.float32)
+    assert host.c.trt_lane_preprocess_run(on_host._handle, luma, chroma, 1, out.ctypes.data) == 0
+    assert np.array_equal(out[0], expected)
+    on_device = CompiledPreprocess(executed, spec, pixels="nv12")
+    workspace = np.empty(on_device.workspace_bytes, np.uint8)
+    out[:] = 0
+    addresses = out.ctypes.data, workspace.ctypes.data, 0
+    launch = executed.c.trt_lane_preprocess_launch
+    assert launch(on_device._handle, luma, chroma, 1, *addresses) == 0
+    assert np.array_equal(out[0], expected)
+
+
 def test_cameras_of_a_batch_have_frames_of_their_own(host, executed):
     spec = ImageSpec((12, 16), (5, 9))
     frames = [bytes_of("bgr", spec.frame_hw, seed=i) for i in range(19)]  # more than a launch takes
@@ -156,6 +177,9 @@ def test_the_caller_may_bring_the_memory(host):
     assert preprocess([bytes_of("bgr", spec.frame_hw)], out) is out
     with pytest.raises(ValueError, match="out is float64"):
         preprocess([bytes_of("bgr", spec.frame_hw)], out.astype(np.float64))
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="contiguous, aligned and writeable"):
+        preprocess([bytes_of("bgr", spec.frame_hw)], out)
 
 
 @pytest.mark.parametrize("name", ["shrunk", "antialiased", "cubic"])
@@ -170,6 +194,16 @@ def test_a_detectors_input_is_the_specs_whoever_makes_it(host, name):
                 fill(frame, out[1])
                 assert np.array_equal(out[1], spec.to_tensor(frame))
                 assert not out[0].any()
+
+
+def test_a_detectors_frame_may_be_a_small_part_of_a_huge_image(host):
+    spec = SPECS["shrunk"]
+    mosaic = np.zeros((60, 50_000, 3), np.uint8)
+    frame = mosaic[:, 40_000:40_094]
+    frame[:] = bytes_of("bgr", spec.frame_hw).reshape(frame.shape)
+    out = np.empty((3, *spec.input_hw), np.float32)
+    InputMaker(spec, host)(frame, out)
+    assert np.array_equal(out, spec.to_tensor(frame))
 
 
 def test_a_detectors_input_refuses_what_is_no_frame(host):
