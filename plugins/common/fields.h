@@ -3,7 +3,8 @@
 
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
+#include <locale>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -156,17 +157,20 @@ private:
     }
 
     std::vector<double> parse(FieldSpec const& field, std::string const& text) const {
+        // Not strtod: where a program speaks German, it would stop at the point of 0.5.
         std::vector<double> numbers;
-        char const* at = text.c_str();
-        for (;;) {
-            while (*at == ' ') ++at;
-            if (!*at) return numbers;
-            char* end = nullptr;
-            double const value = std::strtod(at, &end);
-            if (end == at) fail(field, "'" + text + "'", expected(field));
+        std::istringstream words(text);
+        words.imbue(std::locale::classic());
+        for (std::string word; words >> word;) {
+            std::istringstream digits(word);
+            digits.imbue(std::locale::classic());
+            double value = 0.0;
+            if (!(digits >> value) || digits.peek() != std::char_traits<char>::eof()) {
+                fail(field, "'" + text + "'", expected(field));
+            }
             numbers.push_back(value);
-            at = end;
         }
+        return numbers;
     }
 
     static bool chosen(std::string const& choices, std::string const& text) {

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cases import all_cases
-from plugin_builds import EXACT, FLAGS, PLUGINS, compiler, run
+from plugin_builds import EXACT, FLAGS, PLUGINS, ROOT, compiler, run
 from running import compiled, on_host, same
 from tiny_artifact import DECODER, make_artifact
 
@@ -56,6 +60,30 @@ def test_numbers_may_come_as_text_without_losing_a_digit(host):
     expected = on_host(host, [CASE])
     heads = {k: v[None] for k, v in CASE.heads.items()}
     assert same(host.make(text, frame_hw=(590, 1640)).decode(heads), expected)
+
+
+def test_numbers_as_text_are_read_alike_in_a_program_that_speaks_german(host, tmp_path):
+    made = shutil.which("localedef") and subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"], check=False
+    )
+    if not made or made.returncode:
+        pytest.skip("no German locale can be made here: localedef and its sources")
+    code = (
+        "import locale, sys; locale.setlocale(locale.LC_ALL, 'de_DE.UTF-8')\n"
+        "assert locale.localeconv()['decimal_point'] == ','\n"
+        "from trt_lane.plugin_library import PluginLibrary\n"
+        "PluginLibrary(sys.argv[1]).make(\n"
+        "    {'name': 'row_anchor', 'frame_hw': '9 9', 'rows_px': '5.5 3.25', 'cells': '4',\n"
+        "     'lanes': '1', 'cell_px': '2.5e-1'})\n"
+    )
+    run([sys.executable, "-c", code, host.path], cwd=ROOT,
+        env={**os.environ, "LOCPATH": str(tmp_path), "PYTHONPATH": str(ROOT)})  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["0,5", "0.5.5", "1-1", "0x10", "nan", "inf", "1e999", "."])
+def test_text_that_is_no_number_is_refused(host, text):
+    with pytest.raises(TrtLaneError, match=f"cell_px is '{re.escape(text)}'; expected a number"):
+        host.make({**NUMBERS, "cell_px": text})
 
 
 def test_help_names_every_field(host):
@@ -142,6 +170,15 @@ def test_heads_may_be_read_only(host):
     for head in heads.values():
         head.flags.writeable = False
     assert same(decoder.decode(heads), expected)
+
+
+def test_heads_may_begin_at_any_byte(host):
+    raw = {k: np.frombuffer(b"\0" + v.tobytes(), v.dtype, offset=1) for k, v in CASE.heads.items()}
+    heads = {k: v.reshape(1, *CASE.heads[k].shape) for k, v in raw.items()}
+    decoder = compiled(host, CASE)
+    assert not any(head.flags.aligned for head in heads.values())
+    assert all(head.flags.aligned for head in decoder.checked(heads)[0])
+    assert same(decoder.decode(heads), on_host(host, [CASE]))
 
 
 def test_a_decoder_of_other_sizes_refuses_the_heads(host):
