@@ -84,6 +84,7 @@ public:
                [[maybe_unused]] Lanes const& lanes, [[maybe_unused]] void* workspace,
                [[maybe_unused]] void* stream) const override {
 #ifdef TRT_LANE_KERNELS
+        if (batch == 0) return cudaSuccess;  // TensorRT's empty tensors; a grid has no such size
         auto const on = static_cast<cudaStream_t>(stream);
         cudaError_t const status = D::launch(params_, heads, batch, lanes, workspace, on);
         return status ? status : launch_soundness(heads, sizes_, batch, lanes.count, on);

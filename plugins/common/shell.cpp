@@ -29,6 +29,10 @@ std::vector<double> copied(PluginField const& field) {
 }
 
 void set_field(Fields& fields, PluginField const& field) {
+    if (!field.data && field.length > 0) {
+        fields.refuse(std::string(field.name) + " has no data; expected " +
+                      std::to_string(field.length) + " values");
+    }
     switch (field.type) {
         case PluginFieldType::kFLOAT32: return fields.set(field.name, copied<float>(field));
         case PluginFieldType::kFLOAT64: return fields.set(field.name, copied<double>(field));
@@ -214,8 +218,15 @@ std::size_t LanePlugin::getWorkspaceSize(DynamicPluginTensorDesc const* inputs, 
 std::int32_t LanePlugin::onShapeChange(PluginTensorDesc const* inputs, std::int32_t input_count,
                                        PluginTensorDesc const*, std::int32_t) noexcept {
     return guarded<std::int32_t>(kFailed, [&]() -> std::int32_t {
+        std::int64_t const batch = inputs[0].dims.d[0];
         for (std::int32_t i = 0; i < input_count; ++i) {
-            if (!fits(fields().spec().heads[i], inputs[i].dims, heads_[i])) return kFailed;
+            char const* head = fields().spec().heads[i];
+            if (!fits(head, inputs[i].dims, heads_[i])) return kFailed;
+            if (inputs[i].dims.d[0] != batch) {
+                fields().refuse(std::string(head) + " has " + std::to_string(inputs[i].dims.d[0]) +
+                                " frames; expected " + std::to_string(batch) + ", as " +
+                                fields().spec().heads[0]);
+            }
         }
         return 0;
     });

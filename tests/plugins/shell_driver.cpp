@@ -188,6 +188,10 @@ void check_creator(IPluginCreatorV3One& creator, std::string const& name) {
     PluginFieldCollection const wrong{1, &unknown};
     CHECK(!creator.createPlugin("wrong", &wrong, TensorRTPhase::kBUILD));
     CHECK(log.text.find(name + ": no field 'no_such_field'") == 0);
+    PluginField hollow("frame_hw", nullptr, PluginFieldType::kINT32, 2);
+    PluginFieldCollection const without_data{1, &hollow};
+    CHECK(!creator.createPlugin("hollow", &without_data, TensorRTPhase::kBUILD));
+    CHECK(log.text.find("frame_hw has no data; expected 2 values") != std::string::npos);
     PluginFieldCollection const nothing{0, nullptr};
     CHECK(!creator.createPlugin("nothing", &nothing, TensorRTPhase::kBUILD));
     CHECK(log.text.find("is missing") != std::string::npos);
@@ -276,6 +280,35 @@ bool same_fields(PluginFieldCollection const& a, PluginFieldCollection const& b)
     return same;
 }
 
+// The addresses of one enqueue.
+struct Launch {
+    void const* const* inputs;
+    void* const* outputs;
+    void* workspace;
+
+    std::int32_t on(IPluginV3OneRuntime& runtime, std::vector<PluginTensorDesc> const& given,
+                    std::vector<PluginTensorDesc> const& results) const {
+        return runtime.enqueue(given.data(), results.data(), inputs, outputs, workspace, nullptr);
+    }
+};
+
+// An empty batch is nothing to do, and heads are of one batch.
+void check_batches(IPluginV3OneRuntime& runtime, std::vector<PluginTensorDesc> given,
+                   std::vector<PluginTensorDesc> results, Launch const& launch) {
+    auto const in = static_cast<std::int32_t>(given.size());
+    auto const out = static_cast<std::int32_t>(results.size());
+    for (PluginTensorDesc& desc : given) desc.dims.d[0] = 0;
+    for (PluginTensorDesc& desc : results) desc.dims.d[0] = 0;
+    CHECK(runtime.onShapeChange(given.data(), in, results.data(), out) == 0);
+    CHECK(launch.on(runtime, given, results) == 0);
+    for (std::int32_t i = 1; i < in; ++i) {
+        given[i].dims.d[0] = 1;
+        CHECK(runtime.onShapeChange(given.data(), in, results.data(), out) != 0);
+        CHECK(log.text.find(" has 1 frames; expected 0, as ") != std::string::npos);
+        given[i].dims.d[0] = 0;
+    }
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -333,7 +366,6 @@ int main(int count, char** words) {
     runtime = capability<IPluginV3OneRuntime>(*plugin, PluginCapabilityType::kRUNTIME);
     std::unique_ptr<IPluginV3> attached(runtime->attachToContext(nullptr));
     runtime = capability<IPluginV3OneRuntime>(*attached, PluginCapabilityType::kRUNTIME);
-    CHECK(runtime->onShapeChange(inputs.data(), in, results.data(), out_count) == 0);
     std::ifstream file(words[1], std::ios::binary);
     std::vector<std::vector<char>> memory;
     std::vector<void const*> pointers;
@@ -348,8 +380,10 @@ int main(int count, char** words) {
         made.emplace_back(volume(outputs[i]) * bytes_of(types[i]), '\xcb');
         addresses.push_back(made.back().data());
     }
-    CHECK(runtime->enqueue(inputs.data(), results.data(), pointers.data(), addresses.data(),
-                           workspace.data(), nullptr) == 0);
+    Launch const launch{pointers.data(), addresses.data(), workspace.data()};
+    check_batches(*runtime, inputs, results, launch);
+    CHECK(runtime->onShapeChange(inputs.data(), in, results.data(), out_count) == 0);
+    CHECK(launch.on(*runtime, inputs, results) == 0);
     std::ofstream out(words[2], std::ios::binary);
     for (std::vector<char> const& bytes : made) {
         out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
