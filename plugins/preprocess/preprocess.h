@@ -2,10 +2,10 @@
 //
 // Every filter is taps with whole-number weights along x, then along y, rounded where OpenCV or
 // Pillow round, so that pixels are theirs to the bit:
-//   linear       2 taps of 11 bits; the sum over x keeps 15 bits for y (OpenCV's resize, uint8)
-//   cubic        4 taps of 11 bits; one rounding at the end (OpenCV's vector code rounds in
-//   float32) antialiased  a triangle as wide as the scale, 22 bits, rounded to 8 bits between x and
-//   y (Pillow)
+//   - linear: 2 taps of 11 bits; the sum over x keeps 15 bits for y (OpenCV's resize, uint8)
+//   - cubic: 4 taps of 11 bits; one rounding at the end (OpenCV's vector code rounds in float32)
+//   - antialiased: a triangle as wide as the scale, 22 bits, rounded to 8 bits between x and y
+//     (Pillow)
 #pragma once
 
 #include "common/decoder.h"
@@ -36,9 +36,8 @@ struct Frames {
     std::uint8_t const* chroma[kMaxBatch];  // of nv12
 };
 
-constexpr int kWeightBits = 11;   // OpenCV's INTER_RESIZE_COEF_BITS
-constexpr int kPillowBits = 22;   // Pillow's PRECISION_BITS
-constexpr int kMostTaps = 16384;  // of a frame shrunk to one pixel
+constexpr int kWeightBits = 11;  // OpenCV's INTER_RESIZE_COEF_BITS
+constexpr int kPillowBits = 22;  // Pillow's PRECISION_BITS
 
 struct Bgr {
     int b, g, r;
