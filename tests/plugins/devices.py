@@ -54,7 +54,8 @@ class CudaDevice:
             "compute_capability": 10 * major + minor,
             "driver": self._cuda.get_driver_version(),
             "multiprocessors": self._device.get_attribute(attribute.MULTIPROCESSOR_COUNT),
-            "peak_gb_per_s": 2 * clock_hz * width / 1e9,  # two transfers per clock
+            # Two transfers per clock; None where the driver does not say, as on some Jetsons.
+            "peak_gb_per_s": 2 * clock_hz * width / 1e9 or None,
         }
 
     def upload(self, array: np.ndarray) -> object:
