@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +18,9 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.fit import Fit, Fitted, fit_frame
 from trt_lane.lanes import LaneSet
 from trt_lane.plugin_library import PluginLibrary, find_host_library
+
+if TYPE_CHECKING:  # loaded by the first detect_async, with logging behind it
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 # Frames that detect_async takes before it waits: more would only grow old in the queue.
 QUEUE = 4
@@ -110,6 +112,8 @@ class LaneDetector:
 
         Frames are taken in the order of the calls. With QUEUE frames waiting the call waits, too.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         self._room.acquire()
         try:
             with self._lock:
