@@ -99,7 +99,7 @@ def measure(
     starts: list[list[Start]] = [[] for _ in subjects]
     stages: list[Sequence[str]] = [()] * len(subjects)
     with tempfile.TemporaryDirectory(prefix="trt_lane_bench_") as folder:
-        np.save(Path(folder) / "frames.npy", np.stack(frames))
+        _save(np.stack(frames), Path(folder) / "frames.npy")
         turn = 0
         while not all(_enough(s, x.conditions) for s, x in zip(starts, subjects, strict=True)):
             order = range(len(subjects))
@@ -110,6 +110,16 @@ def measure(
     timer, capture = timer_cost_ms(), np.asarray(capture_ms)
     pairs = zip(stages, starts, strict=True)
     return [Latency(tuple(names), tuple(found), timer, capture) for names, found in pairs]
+
+
+def _save(frames: np.ndarray, path: Path) -> None:
+    try:
+        np.save(path, frames)
+    except OSError as error:  # numpy's has no number by which a full disk could be told
+        raise TrtLaneError(
+            f"cannot write {path}: {error.strerror or error}; free {frames.nbytes >> 20} MB there, "
+            "or name another folder by TMPDIR"
+        ) from None
 
 
 def child_environment() -> dict[str, str]:

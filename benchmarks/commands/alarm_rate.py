@@ -18,11 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's options."""
     parser.add_argument("artifact", type=Path, help="folder of an engine")
     parser.add_argument("--data", default="synthetic:test", help="frames (default synthetic:test)")
-    parser.add_argument("--frames", type=int, default=300, help="for planted losses of F1; 0: none")
+    parser.add_argument(
+        "--frames", type=int, default=300, help="for planted losses of F1; 0: none (default 300)"
+    )
     parser.add_argument("--pairs", type=int, default=20, help="of each kind (default 20)")
-    parser.add_argument("--slow-down", type=float, default=0.1, help="planted (default 0.1)")
+    parser.add_argument(
+        "--slow-down",
+        type=float,
+        default=0.1,
+        help="planted, as a share of a frame's time (default 0.1)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the CPU runtime (default 1)")
-    parser.add_argument("--seconds", type=float, default=6, help="of each report (default 6)")
+    parser.add_argument(
+        "--seconds", type=float, default=6, help="measured for each report, in s (default 6)"
+    )
     parser.add_argument(
         "--in-turn", action="store_true", help="measure by turns, as `ab` does, not one by one"
     )
@@ -34,11 +43,20 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.alarm_rate import alarm_rate, planted_losses
     from benchmarks.bench import Plan, bench, bench_in_turn
     from benchmarks.measure import Conditions
+    from trt_lane.datasets import open_dataset
     from trt_lane.errors import TrtLaneError
-    from trt_lane.files import write_json
+    from trt_lane.files import check_writable, write_json
+    from trt_lane.model import Metric
 
+    if args.out:
+        check_writable(args.out)  # before minutes of measuring
     if args.pairs < 1:
         raise TrtLaneError(f"--pairs is {args.pairs}; expected 1 or more")
+
+    if args.frames and open_dataset(args.data).metric is not Metric.CULANE:
+        raise TrtLaneError(
+            f"{args.data} has no F1 to lose; expected a data set with CULane's, or --frames 0"
+        )
 
     def plan(slow_down: float, frames: int = 0) -> Plan:
         conditions = Conditions(args.threads, seconds=args.seconds, slow_down=slow_down)

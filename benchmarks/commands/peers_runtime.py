@@ -17,12 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="synthetic:test", help="frames (default synthetic:test)")
     parser.add_argument("--frames", type=int, default=100, help="for the F1 (default 100)")
     parser.add_argument(
-        "--calibration-data", default="synthetic:calibration", help="for ONNX Runtime's INT8"
+        "--calibration-data",
+        default="synthetic:calibration",
+        help="for ONNX Runtime's INT8 (default synthetic:calibration)",
     )
-    parser.add_argument("--calibration-frames", type=int, default=32)
+    parser.add_argument(
+        "--calibration-frames", type=int, default=32, help="at most so many (default 32)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of every runtime (default 1)")
     parser.add_argument("--rounds", type=int, default=12, help="of 8 frames each (default 12)")
-    parser.add_argument("--peers", help="names with commas (default all)")
+    parser.add_argument("--peers", help="'PyTorch eager,OpenVINO float' … (default all)")
     parser.add_argument("--report", type=Path, help="report.json to put the rows into")
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
 
@@ -41,17 +45,19 @@ def run(args: argparse.Namespace) -> int:
     from trt_lane.artifact import EngineArtifact
     from trt_lane.datasets import open_dataset
     from trt_lane.errors import TrtLaneError
-    from trt_lane.files import write_bytes, write_json
+    from trt_lane.files import check_writable, write_bytes, write_json
     from trt_lane.fit import Fit, fit_frame
     from trt_lane.frame_results import spread_indices
 
+    if args.out:
+        check_writable(args.out)  # before minutes of measuring
     for name in ("frames", "calibration_frames", "threads"):
         if getattr(args, name) < 1:
             raise TrtLaneError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected 1+")
     artifact = EngineArtifact.load(args.artifact)
     as_float(artifact, args.float_onnx)  # a mistake shows before frames are read
     report = BenchmarkReport.load(args.report) if args.report else None
-    if report is not None and report.digests["engine"] != artifact.digests["engine"]:
+    if report is not None and report.digests.get("engine") != artifact.digests["engine"]:
         raise TrtLaneError(f"{args.report} is of another engine than {args.artifact}")
     dataset, calibration = open_dataset(args.data), open_dataset(args.calibration_data)
     indices = spread_indices(len(dataset), args.frames)
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.out, {**facts, "data": dataset.spec, "rows": rows})
     if report is not None:
         report = replace(report, peers=tuple(rows))
-        folder = args.report if args.report.is_dir() else args.report.parent
-        report.save(folder / "report.json")
-        write_bytes(folder / "report.html", page(report).encode())
+        path = args.report / "report.json" if args.report.is_dir() else args.report
+        report.save(path)
+        write_bytes(path.with_name("report.html"), page(report).encode())
     return 0

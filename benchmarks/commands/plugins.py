@@ -21,9 +21,11 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.machine import machine
     from benchmarks.plugin_speed import speeds
     from trt_lane.errors import TrtLaneError
-    from trt_lane.files import write_json
+    from trt_lane.files import check_writable, write_json
     from trt_lane.plugin_library import PluginLibrary, find_host_library
 
+    if args.out:
+        check_writable(args.out)  # before minutes of measuring
     if args.rounds < 1:
         raise TrtLaneError(f"--rounds is {args.rounds}; expected 1 or more")
     library = PluginLibrary(args.library) if args.library else find_host_library()

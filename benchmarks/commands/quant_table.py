@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 
 NAME = "quant-table"
-HELP = "accuracy, time and memory of every method on every model; goes on where it was cut off"
+HELP = (
+    "accuracy, seconds and peak memory of every method on every model; goes on where it was cut off"
+)
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
@@ -20,15 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="'NAME[:STEPS_FACTOR] …' of calibrators/recipes, or files (benchmarks/ablations); "
         "may be empty with --peers",
     )
-    parser.add_argument("seeds", nargs="?", default="0", help="'0 1 2': for methods that learn")
-    parser.add_argument("--name", default="quant", help="writes RESULTS/NAME.json and NAME.md")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the table")
+    parser.add_argument(
+        "seeds", nargs="?", default="0", help="'0 1 2': for methods that learn (default 0)"
+    )
+    parser.add_argument(
+        "--name", default="quant", help="writes OUT/NAME.json and OUT/NAME.md (default quant)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="folder (default benchmarks/results)"
+    )
     add_conditions(parser)
     parser.add_argument(
         "--peers",
         nargs="?",
         const="all",
-        help="also other projects' quantisers: all, or names with commas ('modelopt max,…')",
+        help="also other projects' quantisers: all, or names with commas ('modelopt max,…'; default: "
+        "none)",
     )
 
 
@@ -40,14 +49,29 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         "--steps-factor",
         type=float,
         default=1.0,
-        help="on the published steps of layer-wise and block-wise recipes without their own factor",
+        help="on the published steps of layer-wise and block-wise recipes without their own factor "
+        "(default 1)",
     )
-    parser.add_argument("--calibration-frames", type=int, default=64, help="for every method")
-    parser.add_argument("--score-frames", type=int, default=100, help="at most so many")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="of a cell's process")
-    parser.add_argument("--cache-gb", type=float, default=4.0, help="memory for activations")
     parser.add_argument(
-        "--work", type=Path, default=Path("build/quant_table"), help="folder of cells and logs"
+        "--calibration-frames", type=int, default=64, help="for every method, at most (default 64)"
+    )
+    parser.add_argument(
+        "--score-frames", type=int, default=100, help="to score on, at most (default 100)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=usable_cores(),
+        help="of a cell's process (default: all cores, here %(default)s)",
+    )
+    parser.add_argument(
+        "--cache-gb", type=float, default=4.0, help="memory for activations, in GB (default 4)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("build/quant_table"),
+        help="folder of cells and logs, kept (default build/quant_table)",
     )
     parser.add_argument(
         "--any-code", action="store_true", help="keep finished cells made by other code, marked"

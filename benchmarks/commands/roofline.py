@@ -14,10 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's options."""
     parser.add_argument("onnx", type=Path, help="float or Q/DQ graph")
     parser.add_argument(
-        "--target", default="all", help="device, target, file.toml or all (default all)"
+        "--target",
+        default="all",
+        help="agx-orin, jetson-orin, rtx4090 …, a file.toml, or all (default all)",
     )
-    parser.add_argument("--report", type=Path, help="report.json measured on that device")
-    parser.add_argument("--all-layers", action="store_true", help="not the heaviest alone")
+    parser.add_argument(
+        "--report", type=Path, help="of that model on that device: adds the share reached"
+    )
+    parser.add_argument("--all-layers", action="store_true", help=f"not the {SHOWN} slowest alone")
     parser.add_argument("--out", type=Path, help="also write everything as JSON")
 
 

@@ -16,7 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="synthetic:test", help="frames (default synthetic:test)")
     parser.add_argument("--frames", type=int, default=100, help="so many at most (default 100)")
     parser.add_argument(
-        "--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="(default 1 2)"
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[1, 2],
+        metavar="N",
+        help="of the CPU runtime, each in turn (default 1 2)",
     )
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
 
@@ -29,9 +34,11 @@ def run(args: argparse.Namespace) -> int:
     from trt_lane.artifact import EngineArtifact
     from trt_lane.datasets import open_dataset
     from trt_lane.errors import TrtLaneError
-    from trt_lane.files import write_json
+    from trt_lane.files import check_writable, write_json
     from trt_lane.progress import progress
 
+    if args.out:
+        check_writable(args.out)  # before minutes of measuring
     for name, numbers in (("--frames", [args.frames]), ("--threads", args.threads)):
         if min(numbers) < 1:
             raise TrtLaneError(f"{name} is {min(numbers)}; expected 1 or more")

@@ -24,8 +24,10 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.machine import machine
     from benchmarks.scorer_speed import made_pairs, read_pairs, scorer_speed
     from trt_lane.errors import TrtLaneError
-    from trt_lane.files import write_json
+    from trt_lane.files import check_writable, write_json
 
+    if args.out:
+        check_writable(args.out)  # before minutes of measuring
     given = [args.pred, args.anno, args.list]
     if any(given) and not all(given):
         raise TrtLaneError("--pred, --anno and --list go together; give all three or none")

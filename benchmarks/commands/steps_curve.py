@@ -16,14 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's options."""
     parser.add_argument("model", help="NAME[=WEIGHTS][@DATA[@CALIBRATION_DATA]]")
     parser.add_argument("recipes", nargs="?", default=RECIPES, help=f"default '{RECIPES}'")
-    parser.add_argument("seeds", nargs="?", default="0", help="'0 1 2'")
+    parser.add_argument("seeds", nargs="?", default="0", help="'0 1 2' (default 0)")
     parser.add_argument(
         "--factors",
         default="0.25 0.5 1 2",
-        help="on the steps of each recipe, which --steps-factor and NAME:FACTOR have set",
+        help="on the steps of each recipe, which --steps-factor and NAME:FACTOR have set (default "
+        "'0.25 0.5 1 2')",
     )
-    parser.add_argument("--name", help="default: steps_curve-MODEL")
-    parser.add_argument("--out", type=Path, default=Path("build/quant_table"), help="folder")
+    parser.add_argument("--name", help="of OUT/NAME.json, .md and .svg (default steps_curve-MODEL)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/quant_table"),
+        help="folder (default build/quant_table)",
+    )
     add_conditions(parser)
 
 

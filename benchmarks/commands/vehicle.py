@@ -13,7 +13,9 @@ HELP = "measure `trt-lane run`: what it adds to the network, whether memory grow
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the command's options."""
     parser.add_argument("artifact", type=Path, help="an artifact, for any runtime")
-    parser.add_argument("--video", type=Path, required=True, help="frames, in a loop")
+    parser.add_argument(
+        "--video", type=Path, required=True, help="file, gone through again and again"
+    )
     parser.add_argument("--frames", type=int, default=2000, help="of the run (default 2000)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--starts", type=int, default=3, help="cold starts (default 3)")
@@ -26,8 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.vehicle import decoded, first_lanes, measure_run
     from trt_lane.artifact import EngineArtifact
     from trt_lane.errors import TrtLaneError
-    from trt_lane.files import write_json
+    from trt_lane.files import check_writable, write_json
 
+    if args.out:
+        check_writable(args.out)  # before minutes of measuring
     if args.frames < 100 or args.starts < 0:
         raise TrtLaneError("expected at least 100 frames and 0 starts")
     artifact = EngineArtifact.load(args.artifact)
