@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peers",
         nargs="?",
         const="all",
-        help="also other projects' quantisers: all, or names with commas ('modelopt max,…'; default: "
-        "none)",
+        help="also other projects' quantisers: all, or names with commas, as 'modelopt max,…' "
+        "(default: none)",
     )
 
 
