@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -151,7 +152,8 @@ def test_a_wrong_device_file_is_one_line(tmp_path, text, message):
 
 def test_command_prints_bounds_and_the_share_reached(tmp_path, chain, capsys):
     onnx.save(chain, tmp_path / "g.onnx")
-    made_report(made_latency(0)).save(tmp_path / "report.json")
+    on_device = replace(made_report(made_latency(0)), target="jetson-orin")
+    on_device.save(tmp_path / "report.json")
     out = tmp_path / "roofline.json"
     words = ["roofline", str(tmp_path / "g.onnx"), "--target", "agx-orin"]
     assert main([*words, "--report", str(tmp_path / "report.json"), "--out", str(out)]) == 0
@@ -160,6 +162,54 @@ def test_command_prints_bounds_and_the_share_reached(tmp_path, chain, capsys):
     (found,) = json.loads(out.read_text())["devices"]
     assert found["reached"] == pytest.approx(found["int8_ms"] / found["network_ms"])
     assert found["int8_ms"] == pytest.approx(sum(layer["int8_ms"] for layer in found["layers"]))
+
+
+def test_a_report_of_another_device_or_model_tells_nothing(tmp_path, chain, float_onnx, capsys):
+    onnx.save(chain, tmp_path / "g.onnx")
+    report = made_report(made_latency(0))
+    report.save(tmp_path / "report.json")
+    with_report = ["--target", "agx-orin", "--report", str(tmp_path)]
+    assert main(["roofline", str(tmp_path / "g.onnx"), *with_report]) == 2
+    assert "measured on the target cpu; agx-orin is one of jetson-orin" in capsys.readouterr().err
+    replace(report, target="jetson-orin", model="lstr").save(tmp_path / "report.json")
+    assert main(["roofline", str(float_onnx), *with_report]) == 2
+    assert "is of lstr, the graph of ufld" in capsys.readouterr().err
+
+
+def test_the_share_reached_is_of_the_devices_own_time_of_the_network(tmp_path, chain, capsys):
+    onnx.save(chain, tmp_path / "g.onnx")
+    made = made_latency(0)
+    starts = tuple(replace(s, device_ms=[[1.0, 5.0, 0.5]] * 9) for s in made.starts)
+    report = replace(made_report(replace(made, starts=starts)), target="jetson-orin")
+    report.save(tmp_path / "report.json")
+    words = ["roofline", str(tmp_path / "g.onnx"), "--target", "agx-orin"]
+    assert main([*words, "--report", str(tmp_path)]) == 0
+    assert "measured 5.000 ms" in capsys.readouterr().out
+
+
+SHAPES = [
+    # depthwise of two images with stride 2
+    ("Conv", (8, 1, 3, 3), (2, 8, 10, 12), {"group": 8, "pads": [1] * 4, "strides": [2, 2]},
+     (2 * 8 * 5 * 6 * 9, 72, 2 * 8 * 120, 2 * 8 * 30, 1, 1)),
+    ("Conv", (16, 2, 3, 3), (3, 8, 10, 12), {"group": 4},
+     (3 * 16 * 8 * 10 * 2 * 9, 288, 3 * 960, 3 * 16 * 80, 2, 4)),
+    ("Conv", (4, 8, 3, 3), (1, 8, 9, 9), {"dilations": [2, 2]}, (4 * 25 * 72, 288, 648, 100, 8, 4)),
+    ("ConvTranspose", (8, 3, 2, 2), (2, 8, 5, 6), {"group": 2, "strides": [2, 2]},
+     (2 * 8 * 30 * 3 * 4, 96, 480, 2 * 6 * 10 * 12, 4, 3)),
+    ("Gemm", (7, 5), (3, 5), {"transB": 1}, (105, 35, 15, 21, 5, 7)),
+    ("Gemm", (5, 7), (5, 3), {"transA": 1}, (105, 35, 15, 21, 5, 7)),
+    ("MatMul", (5, 7), (2, 4, 5), {}, (280, 35, 40, 56, 5, 7)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "weight", "shape", "options", "expected"), SHAPES)
+def test_work_of_groups_strides_batches_and_transposed_kernels(
+    op, weight, shape, options, expected
+):
+    node = helper.make_node(op, ["x", "w"], ["y"], name="c", **options)
+    (found,) = layer_work(graph([node], {"w": weight}, shape, ["y"]))
+    numbers = (found.macs, found.weights, found.read, found.written)
+    assert (*numbers, found.channels_in, found.channels_out) == expected
 
 
 def test_an_unknown_device_is_one_line(tmp_path, chain, capsys):
