@@ -17,6 +17,7 @@ from trt_lane.runtime import grabber as grabber_module
 from trt_lane.runtime.engine import EngineGoneError
 from trt_lane.runtime.loop import Limits
 from trt_lane.runtime.mailbox import Captured
+from trt_lane.runtime.outputs.overlay import Recorder
 from trt_lane.runtime.result import Fault
 
 
@@ -128,6 +129,20 @@ def test_a_corrupt_frame_is_invalid_and_the_next_one_is_not(folder, bad):
     health = go(make_run(folder, [spec], [out], keep_all=True, log=log))
     assert faults(out) == [Fault.NONE, Fault.BAD_FRAME, Fault.NONE]
     assert health.faults[Fault.BAD_FRAME] == 1 and any("bad frame" in line for line in log)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((0, 0, 3), np.uint8), np.zeros((59, 164, 4), np.float32), "torn"],
+    ids=["empty", "of floats", "no array"],
+)  # fmt: skip
+def test_a_recording_goes_on_after_what_is_no_frame(folder, tmp_path, bad):
+    spec = scripted([frame(), bad, frame(), frame()], live=False)
+    recorder = Recorder(tmp_path / "out.avi", 25)
+    health = go(make_run(folder, [spec], [recorder], keep_all=True))
+    recorder.close()
+    recording = cv2.VideoCapture(str(tmp_path / "out.avi"))
+    assert sum(recording.read()[0] for _ in range(9)) == 3
+    assert health.output_errors == 0 and health.faults[Fault.BAD_FRAME] == 1
 
 
 @pytest.mark.parametrize("bad", [np.zeros(7, np.uint8), "torn"], ids=["a row", "no array"])

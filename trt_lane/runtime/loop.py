@@ -162,7 +162,7 @@ class Run:
             if result.fault is Fault.STALE and not self.health.faults[Fault.STALE]:
                 self._log(f"stale: a frame took {result.latency_ms:.0f} ms; --max-age allows less")
             self.health.count(result)
-            self._publish(result, captured.frame)
+            self._publish(result, _picture(captured.frame))
 
     def _is_frame(self, frame: np.ndarray) -> bool:
         try:
@@ -233,6 +233,15 @@ class Run:
         if period_s and now - self._health_ns >= 1e9 * period_s:
             self._health_ns = now
             self._log(health.line())
+
+
+def _picture(frame: np.ndarray) -> np.ndarray | None:
+    """The frame where it is one: what shows or records it must not end for what is none."""
+    try:
+        ImageSpec.check_pixels(frame)
+    except TrtLaneError:
+        return None
+    return frame
 
 
 def _no_lanes(frame: object) -> LaneSet:
