@@ -1,5 +1,6 @@
 """Parsers on outputs in the documented formats of tegrastats, nvpmodel, sysfs and NVML."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,22 @@ def test_tegrastats_of_orin():
     # GPU_SOC + CPU_CV + SYS_5V0; VDDQ hangs on the last one
     assert state.power_w == pytest.approx(1.193 + 0.397 + 2.416)
     assert state.memory_used_mb == 3046
+
+
+@pytest.mark.parametrize("trap", ["", "trap '' TERM"], ids=["ends when told", "does not"])
+def test_tegrastats_that_never_ends_is_read_and_ended(tmp_path, monkeypatch, trap):
+    program = tmp_path / "tegrastats"
+    program.write_text(
+        f"#!/bin/sh\n{trap}\necho $$ > {tmp_path}/pid\necho '{ORIN}'\n"
+        "while :; do sleep 0.05; done\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(tegrastats, "_INTERVAL_MS", 500)  # a busy machine starts slowly
+    monkeypatch.setattr(tegrastats, "_WAIT_S", 0.3)
+    assert tegrastats.read() == tegrastats.parse(ORIN)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_tegrastats_of_xavier_knows_the_memory_clock_and_the_boards_power():

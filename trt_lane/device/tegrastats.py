@@ -77,6 +77,10 @@ def read() -> DeviceState | None:
         line, _ = child.communicate(timeout=_INTERVAL_MS / 1000 * 3)
     except subprocess.TimeoutExpired:
         child.terminate()
-        line, _ = child.communicate(timeout=_WAIT_S)
+        try:
+            line, _ = child.communicate(timeout=_WAIT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            line, _ = child.communicate()
     lines = [text for text in (line or "").splitlines() if "RAM " in text]
     return parse(lines[-1]) if lines else None
