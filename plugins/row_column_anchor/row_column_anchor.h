@@ -161,7 +161,7 @@ LANE_HD void row_column_draft(RowColumnAnchorParams const& p,
                               Sum const& over, float* draft) {
     Parabola const& fit = curve.fit;
     bool const merged = p.refit == Refit::kMerged, across = merged && curve.across;
-    bool const curved = fit.count >= 3;
+    bool const curved = p.refit != Refit::kNone && fit.count >= 3;
     int const after_rows = entry.in_rows && !entry.unless_rows ? p.rows : 0;
     for (int i = over.first(); i < p.width; i += over.step()) {
         float* point = draft + 2 * i;
