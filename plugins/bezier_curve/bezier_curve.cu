@@ -100,21 +100,17 @@ __global__ void __launch_bounds__(kSampleThreads)
     }
 }
 
-template <typename T>
-Kernels start(BezierCurveParams const& p, Heads const& heads, int batch,
-              BezierWorkspace const& space, cudaStream_t stream) {
-    return Kernels(stream)
-        .then(bezier_choose_kernel<T>, dim3(batch), dim3(kChooseThreads), p, heads, space)
-        .then(bezier_sample_kernel<T>, dim3(p.most, batch), dim3(kSampleThreads), p, heads, space);
-}
-
 }  // namespace
 
 cudaError_t BezierCurve::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                 void* workspace, cudaStream_t stream) {
     auto const space = BezierWorkspace::at(p, workspace, batch);
     auto const drafted = by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, space, stream);
+        using T = decltype(number);
+        return Kernels(stream)
+            .then(bezier_choose_kernel<T>, dim3(batch), dim3(kChooseThreads), p, heads, space)
+            .then(bezier_sample_kernel<T>, dim3(p.most, batch), dim3(kSampleThreads), p, heads,
+                  space);
     });
     return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, drafted);
 }

@@ -2,7 +2,7 @@
 #include "common/soundness.h"
 
 #include "common/decoder.h"
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -39,10 +39,10 @@ cudaError_t launch_soundness(Heads const& heads, HeadSizes const& sizes, int bat
     }
     std::int64_t const wanted = (largest + kThreads - 1) / kThreads;
     dim3 const blocks(static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks), batch);
-    return heads.type == HeadType::kHalf
-               ? launch(soundness_kernel<Half>, blocks, dim3(kThreads), stream, heads, sizes, count)
-               : launch(soundness_kernel<float>, blocks, dim3(kThreads), stream, heads, sizes,
-                        count);
+    return by_type(heads, [&](auto number) {
+        return launch(soundness_kernel<decltype(number)>, blocks, dim3(kThreads), stream, heads,
+                      sizes, count);
+    });
 }
 
 }  // namespace trt_lane

@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kStartThreads)
     for (int g = thread; g < groups; g += 32) {
         std::int64_t const start = frame * p.starts + shared.last[g];
         bool const sure = dynamic_mask_is_sure(p, to_float(heats[start]));
-        shared.lanes[g] = sure ? dynamic_mask_lanes(p, states + 2 * start * p.steps) : 0;
+        shared.lanes[g] = sure ? dynamic_mask_lanes(p, states, start) : 0;
     }
     __syncwarp();
     int const drawn = p.starts * p.steps;
@@ -275,27 +275,21 @@ Workspace arrays(DynamicMaskParams const& p, int batch, void* memory) {
     return work;
 }
 
-template <typename T>
-cudaError_t start(DynamicMaskParams const& p, Heads const& heads, int batch, Lanes const& lanes,
-                  void* workspace, cudaStream_t stream) {
-    Workspace const work = arrays(p, batch, workspace);
-    T const* states = p.steps == 1 ? nullptr : heads.as<T>(5);
-    dim3 const drawings(p.starts * p.steps, batch);
-    return Kernels(stream)
-        .then(dynamic_mask_start_kernel<T>, dim3(batch), dim3(kStartThreads), p, heads.as<T>(0),
-              heads.as<T>(1), states, work)
-        .then(dynamic_mask_row_kernel<T>, drawings, dim3(kRowThreads), p, heads.as<T>(2),
-              heads.as<T>(3), heads.as<T>(4), work)
-        .then(dynamic_mask_lane_kernel, dim3(p.lanes, batch), dim3(32), p, work, lanes)
-        .status();
-}
-
 }  // namespace
 
 cudaError_t DynamicMask::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                 void* workspace, cudaStream_t stream) {
+    Workspace const work = arrays(p, batch, workspace);
+    dim3 const drawings(p.starts * p.steps, batch);
     return by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+        using T = decltype(number);
+        return Kernels(stream)
+            .then(dynamic_mask_start_kernel<T>, dim3(batch), dim3(kStartThreads), p, heads.as<T>(0),
+                  heads.as<T>(1), heads.as<T>(5), work)
+            .then(dynamic_mask_row_kernel<T>, drawings, dim3(kRowThreads), p, heads.as<T>(2),
+                  heads.as<T>(3), heads.as<T>(4), work)
+            .then(dynamic_mask_lane_kernel, dim3(p.lanes, batch), dim3(32), p, work, lanes)
+            .status();
     });
 }
 

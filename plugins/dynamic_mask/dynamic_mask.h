@@ -76,10 +76,12 @@ LANE_HD float dynamic_mask_score(DynamicMaskParams const& p, float peak) {
     return sigmoid32(peak < p.limit_logit ? peak : p.limit_logit);
 }
 
-// Lanes of a start point: up to and with the first state that names no other.
+// Lanes of a start point, counted over all frames: up to and with the first state that names no
+// other. Of a single step there are no states.
 template <typename T>
-LANE_HD int dynamic_mask_lanes(DynamicMaskParams const& p, T const* states) {
+LANE_HD int dynamic_mask_lanes(DynamicMaskParams const& p, T const* states, std::int64_t start) {
     if (p.steps == 1) return 1;
+    states += 2 * start * p.steps;
     for (int step = 0; step < p.steps; ++step) {
         if (!(to_float(states[2 * step + 1]) > to_float(states[2 * step]))) return step + 1;
     }
@@ -163,7 +165,6 @@ struct DynamicMask {
     template <typename T>
     static void decode(Params const& p, Heads const& heads, int batch, Lanes const& lanes) {
         std::size_t const area = static_cast<std::size_t>(p.mask_h) * p.mask_w;
-        std::size_t const drawn = static_cast<std::size_t>(p.starts) * p.steps;
         std::vector<float> points(2 * p.mask_h), weights(p.mask_w);
         for (int n = 0; n < batch; ++n) {
             T const* peaks = heads.as<T>(1) + static_cast<std::size_t>(n) * p.starts;
@@ -172,10 +173,9 @@ struct DynamicMask {
             for (int start : start_points(p, heat)) {
                 float const peak = to_float(peaks[start]);
                 if (!dynamic_mask_is_sure(p, peak)) continue;
-                std::size_t const first = n * drawn + static_cast<std::size_t>(start) * p.steps;
-                T const* states = heads.as<T>(5);
-                int const count =
-                    dynamic_mask_lanes(p, p.steps == 1 ? nullptr : states + 2 * first);
+                std::int64_t const entry = static_cast<std::int64_t>(n) * p.starts + start;
+                std::size_t const first = entry * p.steps;
+                int const count = dynamic_mask_lanes(p, heads.as<T>(5), entry);
                 for (std::size_t at = first; at < first + count; ++at) {
                     int const found = read_lane(
                         p, heads.as<T>(2) + at * area, heads.as<T>(3) + at * area,

@@ -204,27 +204,22 @@ Workspace arrays(KeypointGroupingParams const& p, int batch, void* memory) {
     return work;
 }
 
-template <typename T>
-cudaError_t start(KeypointGroupingParams const& p, Heads const& heads, int batch,
-                  Lanes const& lanes, void* workspace, cudaStream_t stream) {
-    Workspace const work = arrays(p, batch, workspace);
-    dim3 const threads(kThreads), frames(batch), slots(p.slots, batch);
-    dim3 const cells((p.heat_h * p.heat_w + kThreads - 1) / kThreads, batch);
-    T const *to_root = heads.as<T>(1), *within = heads.as<T>(2);
-    return Kernels(stream)
-        .then(keypoint_grouping_peak_kernel<T>, cells, threads, p, heads.as<T>(0), work.peaks)
-        .then(keypoint_grouping_cluster_kernel<T>, frames, threads, p, to_root, work)
-        .then(keypoint_grouping_assign_kernel<T>, cells, threads, p, to_root, within, work)
-        .then(keypoint_grouping_lane_kernel<T>, slots, threads, p, within, work, lanes)
-        .status();
-}
-
 }  // namespace
 
 cudaError_t KeypointGrouping::launch(Params const& p, Heads const& heads, int batch,
                                      Lanes const& lanes, void* workspace, cudaStream_t stream) {
+    Workspace const work = arrays(p, batch, workspace);
+    dim3 const threads(kThreads), frames(batch), slots(p.slots, batch);
+    dim3 const cells((p.heat_h * p.heat_w + kThreads - 1) / kThreads, batch);
     return by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+        using T = decltype(number);
+        T const *to_root = heads.as<T>(1), *within = heads.as<T>(2);
+        return Kernels(stream)
+            .then(keypoint_grouping_peak_kernel<T>, cells, threads, p, heads.as<T>(0), work.peaks)
+            .then(keypoint_grouping_cluster_kernel<T>, frames, threads, p, to_root, work)
+            .then(keypoint_grouping_assign_kernel<T>, cells, threads, p, to_root, within, work)
+            .then(keypoint_grouping_lane_kernel<T>, slots, threads, p, within, work, lanes)
+            .status();
     });
 }
 

@@ -368,28 +368,23 @@ Workspace arrays(LaneMaskParams const& p, int batch, void* memory) {
     return work;
 }
 
-template <typename T>
-cudaError_t start(LaneMaskParams const& p, Heads const& heads, int batch, Lanes const& lanes,
-                  void* workspace, cudaStream_t stream) {
-    Workspace const work = arrays(p, batch, workspace);
-    T const* logits = heads.as<T>(1);
-    dim3 const threads(kThreads), rows((p.height + kWarps - 1) / kWarps, batch);
-    return Kernels(stream)
-        .then(lane_mask_run_kernel<T>, rows, threads, p, logits, work)
-        .then(lane_mask_link_kernel, rows, threads, p, work)
-        .then(lane_mask_component_kernel, rows, threads, p, work)
-        .then(lane_mask_line_kernel, rows, threads, p, work)
-        .then(lane_mask_select_kernel, dim3(batch), threads, p, work, lanes)
-        .then(lane_mask_lane_kernel<T>, dim3(p.slots, batch), threads, p, logits, work, lanes)
-        .status();
-}
-
 }  // namespace
 
 cudaError_t LaneMask::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                              void* workspace, cudaStream_t stream) {
+    Workspace const work = arrays(p, batch, workspace);
+    dim3 const threads(kThreads), rows((p.height + kWarps - 1) / kWarps, batch);
     return by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+        using T = decltype(number);
+        T const* logits = heads.as<T>(1);
+        return Kernels(stream)
+            .then(lane_mask_run_kernel<T>, rows, threads, p, logits, work)
+            .then(lane_mask_link_kernel, rows, threads, p, work)
+            .then(lane_mask_component_kernel, rows, threads, p, work)
+            .then(lane_mask_line_kernel, rows, threads, p, work)
+            .then(lane_mask_select_kernel, dim3(batch), threads, p, work, lanes)
+            .then(lane_mask_lane_kernel<T>, dim3(p.slots, batch), threads, p, logits, work, lanes)
+            .status();
     });
 }
 

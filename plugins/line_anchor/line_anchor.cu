@@ -197,23 +197,19 @@ __global__ void __launch_bounds__(32)
     }
 }
 
-template <typename T>
-Kernels start(LineAnchorParams const& p, Heads const& heads, int batch,
-              LineAnchorWorkspace const& space, cudaStream_t stream) {
-    dim3 const blocks((p.anchors + kScoreWarps - 1) / kScoreWarps, batch);
-    return Kernels(stream)
-        .then(line_anchor_score_kernel<T>, blocks, dim3(32, kScoreWarps), p, heads, space.scores)
-        .then(line_anchor_select_kernel<T>, dim3(batch), dim3(kSelectThreads), p, heads, space)
-        .then(line_anchor_points_kernel<T>, dim3(p.most, batch), dim3(32), p, heads, space);
-}
-
 }  // namespace
 
 cudaError_t LineAnchor::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                void* workspace, cudaStream_t stream) {
     auto const space = LineAnchorWorkspace::at(p, workspace, batch);
+    dim3 const blocks((p.anchors + kScoreWarps - 1) / kScoreWarps, batch);
+    dim3 const score_threads(32, kScoreWarps), frames(batch), kept(p.most, batch);
     auto const drafted = by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, space, stream);
+        using T = decltype(number);
+        return Kernels(stream)
+            .then(line_anchor_score_kernel<T>, blocks, score_threads, p, heads, space.scores)
+            .then(line_anchor_select_kernel<T>, frames, dim3(kSelectThreads), p, heads, space)
+            .then(line_anchor_points_kernel<T>, kept, dim3(32), p, heads, space);
     });
     return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, drafted);
 }

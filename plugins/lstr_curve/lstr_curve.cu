@@ -1,7 +1,7 @@
 // LSTR's curves on the GPU: one block per frame, a warp per query, then a warp per lane.
 #include "lstr_curve/lstr_curve.h"
 
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -62,11 +62,10 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t LstrCurve::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                               void*, cudaStream_t stream) {
-    return heads.type == HeadType::kHalf
-               ? trt_lane::launch(lstr_curve_kernel<Half>, dim3(batch), dim3(kThreads), stream, p,
-                                  heads, lanes)
-               : trt_lane::launch(lstr_curve_kernel<float>, dim3(batch), dim3(kThreads), stream, p,
-                                  heads, lanes);
+    return by_type(heads, [&](auto number) {
+        return trt_lane::launch(lstr_curve_kernel<decltype(number)>, dim3(batch), dim3(kThreads),
+                                stream, p, heads, lanes);
+    });
 }
 
 }  // namespace trt_lane

@@ -1,7 +1,7 @@
 // Row anchors on the GPU: one kernel finds every anchor's place, a second one puts lanes together.
 #include "row_anchor/row_anchor.h"
 
-#include "common/launch.h"
+#include "common/kernels.h"
 
 namespace trt_lane {
 namespace {
@@ -143,15 +143,13 @@ cudaError_t RowAnchor::launch(Params const& p, Heads const& heads, int batch, La
     auto* places = static_cast<RowAnchorPlace*>(workspace);
     dim3 const blocks((p.rows * p.lanes + kAnchors - 1) / kAnchors, batch);
     dim3 const threads(kAnchors, kWarps);
-    cudaError_t const located =
-        heads.type == HeadType::kHalf
-            ? trt_lane::launch(row_anchor_locate_kernel<Half>, blocks, threads, stream, p,
-                               heads.as<Half>(0), places)
-            : trt_lane::launch(row_anchor_locate_kernel<float>, blocks, threads, stream, p,
-                               heads.as<float>(0), places);
-    if (located != cudaSuccess) return located;
-    return trt_lane::launch(row_anchor_assemble_kernel, dim3(batch), dim3(kAssembleThreads), stream,
-                            p, places, lanes);
+    return by_type(heads, [&](auto number) {
+        using T = decltype(number);
+        return Kernels(stream)
+            .then(row_anchor_locate_kernel<T>, blocks, threads, p, heads.as<T>(0), places)
+            .then(row_anchor_assemble_kernel, dim3(batch), dim3(kAssembleThreads), p, places, lanes)
+            .status();
+    });
 }
 
 }  // namespace trt_lane

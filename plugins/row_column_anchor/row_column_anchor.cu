@@ -130,27 +130,21 @@ __global__ void __launch_bounds__(32)
                      WarpSum{static_cast<int>(threadIdx.x)}, space.drafts.lane(frame, index));
 }
 
-template <typename T>
-Kernels start(RowColumnAnchorParams const& p, Heads const& heads, int batch, Workspace const& space,
-              cudaStream_t stream) {
-    auto const blocks_of = [](int anchors) { return (anchors + kAnchors - 1) / kAnchors; };
-    dim3 const blocks(blocks_of(p.row_places()) + blocks_of(p.columns * p.lanes), batch);
-    dim3 const threads(kAnchors, kWarps), entries(p.entries, batch);
-    return Kernels(stream)
-        .then(row_column_locate_kernel<T>, blocks, threads, p, heads, space.places)
-        .then(row_column_curve_kernel, entries, dim3(32), p, space)
-        .then(row_column_points_kernel, entries, dim3(32), p, space);
-}
-
 }  // namespace
 
 cudaError_t RowColumnAnchor::launch(Params const& p, Heads const& heads, int batch,
                                     Lanes const& lanes, void* workspace, cudaStream_t stream) {
     auto const space = Workspace::at(p, workspace, batch);
-    auto const drafted = by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, space, stream);
+    auto const blocks_of = [](int anchors) { return (anchors + kAnchors - 1) / kAnchors; };
+    dim3 const blocks(blocks_of(p.row_places()) + blocks_of(p.columns * p.lanes), batch);
+    dim3 const threads(kAnchors, kWarps), entries(p.entries, batch);
+    auto located = by_type(heads, [&](auto number) {
+        return Kernels(stream).then(row_column_locate_kernel<decltype(number)>, blocks, threads, p,
+                                    heads, space.places);
     });
-    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, drafted);
+    located.then(row_column_curve_kernel, entries, dim3(32), p, space)
+        .then(row_column_points_kernel, entries, dim3(32), p, space);
+    return assemble(space.drafts, batch, p.slots, kLeastPoints, lanes, located);
 }
 
 }  // namespace trt_lane

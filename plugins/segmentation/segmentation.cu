@@ -232,30 +232,24 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-template <typename T>
-cudaError_t start(SegmentationParams const& p, Heads const& heads, int batch, Lanes const& lanes,
-                  void* workspace, cudaStream_t stream) {
-    auto* probability = static_cast<float*>(workspace);
-    auto* places = reinterpret_cast<int*>(static_cast<char*>(workspace) +
-                                          Segmentation::probability_bytes(p, batch));
-    T const* lane = heads.as<T>(1);
-    dim3 const threads(kThreads);
-    dim3 const pixels((p.input_w + kThreads - 1) / kThreads, p.input_h, batch);
-    return Kernels(stream)
-        .then(segmentation_probability_kernel<T>, pixels, threads, p, heads.as<T>(0), lane,
-              probability)
-        .then(segmentation_place_kernel<T>, dim3(p.points, p.kept, batch), threads, p, lane,
-              probability, places)
-        .then(segmentation_assemble_kernel<T>, dim3(batch), threads, p, lane, places, lanes)
-        .status();
-}
-
 }  // namespace
 
 cudaError_t Segmentation::launch(Params const& p, Heads const& heads, int batch, Lanes const& lanes,
                                  void* workspace, cudaStream_t stream) {
+    auto* probability = static_cast<float*>(workspace);
+    auto* places =
+        reinterpret_cast<int*>(static_cast<char*>(workspace) + probability_bytes(p, batch));
+    dim3 const threads(kThreads), read(p.points, p.kept, batch);
+    dim3 const pixels((p.input_w + kThreads - 1) / kThreads, p.input_h, batch);
     return by_type(heads, [&](auto number) {
-        return start<decltype(number)>(p, heads, batch, lanes, workspace, stream);
+        using T = decltype(number);
+        T const* lane = heads.as<T>(1);
+        return Kernels(stream)
+            .then(segmentation_probability_kernel<T>, pixels, threads, p, heads.as<T>(0), lane,
+                  probability)
+            .then(segmentation_place_kernel<T>, read, threads, p, lane, probability, places)
+            .then(segmentation_assemble_kernel<T>, dim3(batch), threads, p, lane, places, lanes)
+            .status();
     });
 }
 
