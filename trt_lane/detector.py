@@ -74,12 +74,19 @@ class LaneDetector:
         Raises:
             TrtLaneError: damaged or changed files, another runtime, another device.
         """
-        try:
-            chosen = Fit(fit)
-        except ValueError:
-            known = ", ".join(f.value for f in Fit)
-            raise TrtLaneError(f"fit is {fit!r}; expected one of {known}") from None
-        artifact = EngineArtifact.load(path)
+        chosen = _checked(fit)
+        return cls.open(EngineArtifact.load(path), threads=threads, fit=chosen)
+
+    @classmethod
+    def open(
+        cls, artifact: EngineArtifact, *, threads: int | None = None, fit: Fit | str = Fit.ERROR
+    ) -> LaneDetector:
+        """`load` of an artifact that was verified a moment ago, which takes as long again.
+
+        Raises:
+            TrtLaneError: another runtime, another device.
+        """
+        chosen = _checked(fit)
         backend = open_backend(artifact, threads)
         try:
             return cls(artifact, backend, chosen)
@@ -215,6 +222,14 @@ class LaneDetector:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _checked(fit: Fit | str) -> Fit:
+    try:
+        return Fit(fit)
+    except ValueError:
+        known = ", ".join(f.value for f in Fit)
+        raise TrtLaneError(f"fit is {fit!r}; expected one of {known}") from None
 
 
 def _closed() -> TrtLaneError:

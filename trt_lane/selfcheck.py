@@ -147,7 +147,7 @@ def selfcheck(
     _check_golden(artifact.folder, manifest)
     golden = GoldenSet.load(artifact.folder)
     pictures = [read_frame(artifact.folder / frame.file) for frame in golden.frames]
-    with LaneDetector.load(artifact.folder, threads=threads, fit=Fit.CROP) as detector:
+    with LaneDetector.open(artifact, threads=threads, fit=Fit.CROP) as detector:
         result = judge(golden, [detector.detect(picture) for picture in pictures])
         for i in range(WARM_UP):
             detector.detect(pictures[i % len(pictures)])

@@ -1,5 +1,7 @@
+import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +11,11 @@ import cv2
 import pytest
 from made_video import brightening, write_video
 
+from trt_lane.artifact import EngineArtifact
 from trt_lane.cli import main
+from trt_lane.commands.run import _opener
 from trt_lane.errors import TrtLaneError
+from trt_lane.files import sha256_file
 from trt_lane.runtime.source import camera, video
 
 
@@ -66,6 +71,25 @@ def test_a_video_is_opened_once_for_the_look_at_it_and_the_first_reading(drive, 
         source.close()
         assert len(means) == 30 and means[0] < means[1] < means[2] < means[-1]
         assert len(opened) == times
+
+
+def test_an_engine_is_compared_with_its_digest_at_every_opening_and_once(
+    folder, tmp_path, monkeypatch
+):
+    own = shutil.copytree(folder, tmp_path / "engine")
+    compared = []
+    monkeypatch.setattr(
+        "trt_lane.artifact.sha256_file", lambda path: compared.append(path) or sha256_file(path)
+    )
+    artifact = EngineArtifact.load(own)
+    opener = _opener(argparse.Namespace(threads=1, fit="crop"), artifact)
+    opener().close()
+    assert compared == [artifact.engine_path]
+    opener().close()
+    assert compared == [artifact.engine_path] * 2
+    artifact.engine_path.write_bytes(artifact.engine_path.read_bytes() + b"\0")
+    with pytest.raises(TrtLaneError, match="is not the file that was built"):
+        opener()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def _run(args: argparse.Namespace, stop: Any, stack: Any) -> int:
     specs = _sources(args)
     artifact = _artifact(args)
     outputs = _outputs(args, specs, stack)
-    engine = Engine(lambda: _open(args, artifact.folder), _log)
+    engine = Engine(_opener(args, artifact), _log)
     stack.callback(engine.close)
     arrived, grabbers = _grabbers(args, specs)
     limits = Limits(args.max_age, 0.0 if args.video else args.rate, args.frames, args.health)
@@ -112,10 +113,19 @@ def _artifact(args: argparse.Namespace) -> Any:
     return EngineArtifact.load(args.artifact) if args.artifact else Store(args.root).current()
 
 
-def _open(args: argparse.Namespace, folder: Path) -> Any:
+def _opener(args: argparse.Namespace, artifact: Any) -> Callable[[], Any]:
+    """Opens the detector, as often as it takes."""
+    from trt_lane.artifact import EngineArtifact
     from trt_lane.detector import LaneDetector
 
-    return LaneDetector.load(folder, threads=args.threads, fit=args.fit)
+    # This one's files were compared with their digests just now; later on they may be others.
+    verified = [artifact]
+
+    def open_detector() -> LaneDetector:
+        found = verified.pop() if verified else EngineArtifact.load(artifact.folder)
+        return LaneDetector.open(found, threads=args.threads, fit=args.fit)
+
+    return open_detector
 
 
 def _grabbers(args: argparse.Namespace, specs: list) -> tuple:
