@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.accuracy import Accuracy, Form
 from benchmarks.bootstrap import accuracy_of_frames, drawn_frames, f1_of_frames, interval
+from benchmarks.cell_specs import short_spec
 from benchmarks.sweep.plan import FLOAT, SweepCell
 from benchmarks.sweep.tasks import facts
 from trt_lane.model import Metric
@@ -25,7 +26,9 @@ def merged(
     failed: Mapping[SweepCell, str],
 ) -> dict[str, Any]:
     """Rows in the order of the cells; seeds of one method are one row."""
-    accuracies = {cell: _joined(cell, found) for cell, found in shards.items()}
+    unlabelled = [c for c, found in shards.items() if not any(shard["names"] for shard in found)]
+    failed = {**failed, **dict.fromkeys(unlabelled, "none of its frames has a label")}
+    accuracies = {c: _joined(c, found) for c, found in shards.items() if c not in failed}
     groups: dict[tuple[str, str, str], list[SweepCell]] = {}
     for cell in cells:
         method = cell.recipe.name if cell.recipe else FLOAT
@@ -34,6 +37,7 @@ def merged(
     rows = []
     for (model, method, target), members in groups.items():
         row: dict[str, Any] = {"model": model, "method": method, "target": target}
+        row["data"] = short_spec(members[0].model.data)
         reasons = [failed[cell] for cell in members if cell in failed]
         good = [cell for cell in members if cell in accuracies]
         if good:
@@ -41,7 +45,7 @@ def merged(
             row |= _row([accuracies[c] for c in good], reference)
             row |= {"seeds": [c.seed for c in good], **facts(engines[good[0]])}
         if reasons:
-            row["failed"] = reasons[0]
+            row |= {"failed": reasons[0], "failed_seeds": len(reasons)}
         rows.append(row)
     return {"schema": SCHEMA, "rows": rows}
 
@@ -54,7 +58,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
-        head = f"| {row['model']} | {row['method']} | {row['target']} |"
+        method = row["method"]
+        if "value" in row and "failed" in row:  # of the seeds that are left
+            method += f" ({row['failed_seeds']} seeds failed: {row['failed']})"
+        head = f"| {row['model']} | {method} | {row['target']} |"
         if "value" not in row:
             lines.append(f"{head} | failed: {row['failed']} | | | | | | |")
             continue

@@ -7,6 +7,7 @@ as calls end, in any order, and (index, Failure) for those that cannot be done.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -74,11 +75,11 @@ class LocalPool:
     ) -> Iterator[tuple[int, Any]]:
         """What ended before a worker died."""
         # spawn: a fork of a process that has run threads may hang.
-        pool = ProcessPoolExecutor(min(jobs, len(calls)), get_context("spawn"))
+        pool = ProcessPoolExecutor(min(jobs, len(calls)), get_context("spawn"), _obey_parent)
         try:
             futures: dict[Future, int] = {}
             for index, call in calls.items():
-                futures[pool.submit(function, *call)] = index
+                futures[pool.submit(_call, function, *call)] = index
             pending = set(futures)
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -90,6 +91,11 @@ class LocalPool:
                     yield futures[future], value
         except BrokenProcessPool:  # it broke while calls were being handed over
             return
+        except BaseException:
+            # Ctrl-C, SIGTERM: nobody waits for what they are at, which may be minutes of it.
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -168,6 +174,34 @@ class RayPool:
         except self._ray.exceptions.RayError as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrtLaneError(f"lost on the cluster {RAY_RETRIES + 1} times: {first}") from None
+
+
+_ENDED = 128 + signal.SIGTERM
+_calls = 0  # that this worker is in: none or one
+
+
+def _obey_parent() -> None:
+    """In a worker: Ctrl-C is for the parent, which then ends it so that it takes its files away."""
+
+    def end(number: int, frame: object) -> None:
+        if not _calls:
+            os._exit(_ENDED)
+        raise SystemExit
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: a call that is ended is its last."""
+    global _calls
+    _calls = 1
+    try:
+        return function(*arguments)
+    except SystemExit:
+        os._exit(_ENDED)
+    finally:
+        _calls = 0
 
 
 def _check_reachable(address: str) -> None:

@@ -13,7 +13,7 @@ from tiny_artifact import make_artifact
 from benchmarks.__main__ import main
 from benchmarks.cell_specs import parse_model, parse_recipe
 from benchmarks.sweep.driver import sweep
-from benchmarks.sweep.merged import markdown
+from benchmarks.sweep.merged import markdown, merged
 from benchmarks.sweep.plan import engine_path, plan_cells, plan_shards, shard_path
 from benchmarks.sweep.pools import Failure, LocalPool, RayPool
 from benchmarks.sweep.tasks import score_shard, unpacked
@@ -181,6 +181,36 @@ def test_an_interrupted_sweep_goes_on_where_it_was(cells, engine, expected, tmp_
     again = InThisProcess()
     assert sweep(cells, shards, again, work) == expected
     assert again.calls == 3
+
+
+def test_an_interrupt_ends_the_workers_at_once_and_with_what_they_hold(tmp_path):
+    import time
+
+    calls = [(str(tmp_path), i) for i in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        for _ in LocalPool(2).run(killed_workers.first_at_once_others_for_a_minute, calls):
+            while not list(tmp_path.iterdir()):
+                time.sleep(0.05)
+            begun = time.monotonic()
+            raise KeyboardInterrupt
+    assert time.monotonic() - begun < 30
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_without_a_label_fail_in_words(cells):
+    empty = {"metric": "culane", "names": [], "categories": [], "rows": []}
+    report = merged(cells, {cell: [empty] for cell in cells}, {}, {})
+    assert [r["failed"] for r in report["rows"]] == ["none of its frames has a label"] * 2
+    assert "none of its frames has a label" in markdown(report)
+
+
+def test_a_row_of_fewer_seeds_says_so(expected):
+    row = {**expected["rows"][1], "failed": "no memory", "failed_seeds": 1}
+    assert "int8_minmax (1 seeds failed: no memory) | cpu | 6 |" in markdown({"rows": [row]})
+
+
+def test_rows_name_their_data(expected):
+    assert {row["data"] for row in expected["rows"]} == {DATA}
 
 
 def test_a_cell_that_fails_is_told_and_the_others_stand(cells, engine, tmp_path):
