@@ -68,9 +68,7 @@ def run_peers(
         rounds: of each network.
         names: of PEERS; None for all.
     """
-    unknown = sorted(set(names or ()) - set(PEERS))
-    if unknown:
-        raise TrtLaneError(f"no peer {unknown[0]!r}; known peers: {', '.join(PEERS)}")
+    check_names(names)
     if not frames or rounds < 2:
         raise TrtLaneError(f"{len(frames)} frames, {rounds} rounds; expected 1 and 2 or more")
     missing = {}
@@ -96,6 +94,13 @@ def run_peers(
             for name, network in networks.items():
                 lanes[name].append(fitted.to_original(decoder(**network(image))))
     return PeerRun(times, lanes, missing)
+
+
+def check_names(names: Sequence[str] | None) -> None:
+    """Refuse a peer that there is not."""
+    unknown = sorted(set(names or ()) - set(PEERS))
+    if unknown:
+        raise TrtLaneError(f"no peer {unknown[0]!r}; known peers: {', '.join(PEERS)}")
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:

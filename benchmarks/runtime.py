@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bootstrap import drawn_frames, interval
+from benchmarks.float_graph import check_float_graph
 from benchmarks.stopwatch import STAGES, TimedDetector
 from trt_lane.artifact import EngineArtifact
 from trt_lane.errors import TrtLaneError
@@ -91,8 +92,7 @@ def as_float(artifact: EngineArtifact, float_onnx: Path) -> EngineArtifact:
             f"{artifact.engine_path} is for {artifact.runtime}; expected an engine for ONNX "
             f"Runtime; run: make engine MODEL={artifact.model} TARGET=cpu"
         )
-    if not float_onnx.is_file():
-        raise TrtLaneError(f"no float ONNX {float_onnx}; run: make engine MODEL={artifact.model}")
+    check_float_graph(float_onnx, artifact)
     return replace(artifact, folder=float_onnx.parent, engine=float_onnx.name, precision="fp32")
 
 

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.machine import machine
     from benchmarks.peer_networks import Subject
     from benchmarks.peer_rows import peer_rows, peer_text
-    from benchmarks.peer_runtimes import run_peers
+    from benchmarks.peer_runtimes import check_names, run_peers
     from benchmarks.runtime import as_float
     from trt_lane.artifact import EngineArtifact
     from trt_lane.datasets import open_dataset
@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("frames", "calibration_frames", "threads"):
         if getattr(args, name) < 1:
             raise TrtLaneError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected 1+")
+    names = [n.strip() for n in args.peers.split(",")] if args.peers else None
+    check_names(names)
     artifact = EngineArtifact.load(args.artifact)
     as_float(artifact, args.float_onnx)  # a mistake shows before frames are read
     report = BenchmarkReport.load(args.report) if args.report else None
@@ -69,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     subject = Subject(artifact, args.float_onnx, args.weights, args.threads, np.stack(inputs))
-    names = [n.strip() for n in args.peers.split(",")] if args.peers else None
     found = run_peers(subject, [dataset.frame(i) for i in indices], args.rounds, names)
     labels = [dataset.label(i) for i in indices]
     rows = peer_rows(found, dataset.metric, labels)

@@ -52,6 +52,44 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
         assert "cannot write" in error and error.count("\n") == 1, words
 
 
+def test_a_float_graph_of_another_model_or_network_is_told_before_anything_is_measured(
+    artifact, float_onnx, tmp_path, capsys, monkeypatch
+):
+    import json
+
+    import onnx
+
+    monkeypatch.setattr(measure, "_start", None)
+    graph = onnx.load(float_onnx)
+    heads = onnx.ModelProto()
+    heads.CopyFrom(graph)
+    heads.graph.output[0].name = "other"
+    heads.graph.node[-1].output[0] = "other"
+    for entry in graph.metadata_props:
+        if '"model": "ufld"' in entry.value:
+            entry.value = json.dumps({**json.loads(entry.value), "model": "lstr"})
+    (tmp_path / "damaged").write_bytes(b"no graph")
+    onnx.save(graph, tmp_path / "model")
+    onnx.save(heads, tmp_path / "heads")
+    for name, message in (
+        ("model", "is of lstr, the engine of ufld"),
+        ("heads", "has no output logits"),
+        ("damaged", "is not a whole ONNX file"),
+        ("gone", "no float ONNX"),
+    ):
+        words = [str(artifact.folder), "--float-onnx", str(tmp_path / name)]
+        for command in ("run", "runtime", "peers-runtime"):
+            assert main([command, *words]) == 2
+            error = capsys.readouterr().err
+            assert message in error and error.count("\n") == 1, (command, name)
+
+
+def test_an_unknown_peer_is_told_before_frames_are_rendered(artifact, float_onnx, capsys):
+    words = [str(artifact.folder), "--float-onnx", str(float_onnx), "--peers", "OpenVINO"]
+    assert main(["peers-runtime", *words]) == 2
+    assert "no peer 'OpenVINO'; known peers: PyTorch eager" in capsys.readouterr().err
+
+
 def test_a_full_disk_below_the_frames_is_one_line(tmp_path, monkeypatch):
     def full(path, array):
         raise OSError("546120 requested and 30592 written")  # as numpy says it
