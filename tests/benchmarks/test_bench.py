@@ -47,6 +47,18 @@ def test_report_says_what_it_was_measured_on(found, artifact):
     assert heavy and all(layer["ms"] > 0 for layer in heavy)
 
 
+def test_an_engine_without_its_onnx_beside_it_still_tells_its_recipe(artifact, tmp_path):
+    import shutil
+
+    from benchmarks.bench import ONNX_NAME, _recipe
+    from trt_lane.artifact import EngineArtifact
+
+    alone = tmp_path / "alone"  # as `engines build model.onnx --out alone` leaves it
+    shutil.copytree(artifact.folder, alone, ignore=shutil.ignore_patterns(ONNX_NAME))
+    assert not (alone / ONNX_NAME).exists()
+    assert _recipe(EngineArtifact.load(alone)) == "int8_minmax"
+
+
 def test_report_has_the_accuracy_of_engine_and_float(found):
     assert len(found.accuracy.frames) == 3
     assert set(found.accuracy.forms) == {"engine", "float"}
