@@ -16,9 +16,10 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.culane import score_image
 from trt_lane.metrics.lane_distortion import lane_distortion_score
-from trt_lane.metrics.report import CROSSROAD, MF1_IOUS, score_labels
+from trt_lane.metrics.report import CROSSROAD, DRAWN, MF1_IOUS, score_labels
 from trt_lane.model import Metric
 
+_DRAWN = frozenset(metric.value for metric in DRAWN)
 _COLUMNS = {"culane": 2 + len(MF1_IOUS), "tusimple": 3, "agreement": 3}
 
 
@@ -28,7 +29,8 @@ class Form:
 
     Attributes:
         culane: int (frames, 2 + len(MF1_IOUS)): predicted lanes, annotated lanes, lanes found at
-            each IoU; None where the data set has no such labels.
+            each IoU, drawn by the data set's own rules (CULane's, CurveLanes' or LLAMAS'); None
+            where it has no such labels.
         tusimple: (frames, 3) accuracy, fp, fn; None likewise.
         agreement: int (frames, 3) tp, fp, fn against the float graph's lanes (IoU .5); None
             without a float graph.
@@ -55,7 +57,7 @@ class Form:
             raise ValueError("culane: more lanes are found than there are")
 
     def counts(self, iou: float) -> np.ndarray:
-        """[tp, fp, fn] (frames, 3) by CULane's rules at one of MF1_IOUS."""
+        """[tp, fp, fn] (frames, 3) of drawn lanes at one of MF1_IOUS."""
         tp = self.culane[:, 2 + MF1_IOUS.index(iou)]
         return np.stack([tp, self.culane[:, 0] - tp, self.culane[:, 1] - tp], axis=1)
 
@@ -77,7 +79,7 @@ class Accuracy:
     Attributes:
         data: spec of the data set.
         data_digest: sha256 of its content.
-        metric: "culane", "tusimple" or None without labels.
+        metric: "culane", "curvelanes", "llamas", "tusimple" or None without labels.
         frames: names, in order; those without a label only where the data set has none at all.
         categories: of each frame, "" where it has none.
         forms: "engine", and "float" where its graph was given.
@@ -98,8 +100,9 @@ class Accuracy:
             lengths |= {len(values) for values in vars(form).values() if values is not None}
         if len(lengths) > 1 or "engine" not in self.forms:
             raise ValueError("expected the engine's form, and one row per frame everywhere")
-        if self.metric is not None and any(
-            getattr(form, self.metric, None) is None for form in self.forms.values()
+        counted = "culane" if self.metric in _DRAWN else self.metric
+        if counted is not None and any(
+            getattr(form, counted, None) is None for form in self.forms.values()
         ):
             raise ValueError(f"the metric is {self.metric!r}, but a form has no counts by it")
 
@@ -195,9 +198,9 @@ def _form(
     reference: Sequence[LaneSet] | None,
 ) -> Form:
     culane = tusimple = agreement = distortion = None
-    if metric is Metric.CULANE:
+    if metric in DRAWN:
         pairs = zip(lanes, labels, strict=True)
-        rows = [culane_row(found, label.lanes) for found, label in pairs]
+        rows = [drawn_row(metric, found, label.lanes) for found, label in pairs]
         culane = np.array(rows, np.int64).reshape(len(rows), 2 + len(MF1_IOUS))
     elif metric is Metric.TUSIMPLE:
         scores = score_labels(metric, labels, lanes).per_image
@@ -225,11 +228,10 @@ def figures_of(
     return _figures(form) | _figures(_form(None, labels, lanes, reference))
 
 
-def culane_row(found: LaneSet, annotated: LaneSet) -> list[int]:
+def drawn_row(metric: Metric, found: LaneSet, annotated: LaneSet) -> list[int]:
     """Predicted lanes, annotated lanes and lanes found at each of MF1_IOUS, drawn once for all."""
-    counts = score_image(found, annotated, thresholds=MF1_IOUS)
-    first = counts[0]
-    return [first.tp + first.fp, first.tp + first.fn, *(c.tp for c in counts)]
+    matches = DRAWN[metric](found, annotated)
+    return [matches.predicted, matches.annotated, *(matches.counts(iou).tp for iou in MF1_IOUS)]
 
 
 def _figures(form: Form) -> dict[str, float]:

@@ -9,8 +9,15 @@ from engines.layer_table import Coverage
 from engines.verify import Form, Verification
 from trt_lane.artifact import EngineArtifact
 from trt_lane.metrics.report import DatasetScore
+from trt_lane.model import Metric
 
 SCHEMA = 1
+DATA_SETS = {
+    Metric.CULANE: "CULane",
+    Metric.TUSIMPLE: "TuSimple",
+    Metric.CURVELANES: "CurveLanes",
+    Metric.LLAMAS: "LLAMAS",
+}
 
 
 def summarise(
@@ -170,9 +177,10 @@ def _row(label: str, cells: list[str]) -> str:
 
 
 def _headline(score: dict) -> tuple[str, str]:
-    if score["metric"] == "tusimple":
-        return "accuracy", "accuracy (TuSimple)"
-    return "f1", "F1 (CULane, IoU .5)"
+    metric = Metric(score["metric"])
+    if metric is Metric.TUSIMPLE:
+        return "accuracy", f"accuracy ({DATA_SETS[metric]})"
+    return "f1", f"F1 ({DATA_SETS[metric]}, IoU .5)"
 
 
 def _form(form: Form) -> dict:

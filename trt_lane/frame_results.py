@@ -37,8 +37,8 @@ def frame_results(
         indices: of its frames.
 
     Returns:
-        {"metric": "culane", "tusimple" or None, "frames": number of frames, "forms": {name: {
-        "labelled": per labelled frame [tp, fp, fn] (CULane) or [accuracy, fp, fn] (TuSimple),
+        {"metric": the data set's or None, "frames": number of frames, "forms": {name: {
+        "labelled": per labelled frame [tp, fp, fn] of drawn lanes or [accuracy, fp, fn] (TuSimple),
         "agreement": per frame [tp, fp, fn] against the float lanes, "distortion_px": per frame}}}.
     """
     lanes, labels = lanes_of(networks, image, decoder, dataset, indices)

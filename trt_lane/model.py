@@ -28,8 +28,7 @@ class Activation(str, Enum):
 class Metric(str, Enum):
     """The official score of the data set that a model was trained for.
 
-    Data sets of this project are CULane's or TuSimple's and scored as such, whatever the model was
-    trained for.
+    A data set is scored by its own, whatever the model was trained for.
     """
 
     CULANE = "culane"
@@ -52,7 +51,7 @@ _RULES = {
     Metric.CURVELANES: "F1 of lanes drawn 5 px wide on 224x224 px, found above IoU .5; "
     "trt-lane score curvelanes gives the official counts",
     Metric.LLAMAS: "CULane's F1 at 1276x717 px, predictions along another spline and annotations "
-    "row by row; not computed here: trt-lane score culane --size 1276x717 only comes near",
+    "row by row from 300 on; trt-lane score llamas gives the official counts",
     Metric.BDD100K: "IoU and accuracy of lane pixels against drawn masks, no score of lanes; not "
     "computed here",
 }

@@ -46,16 +46,17 @@ def run(args: argparse.Namespace) -> int:
     from trt_lane.datasets import open_dataset
     from trt_lane.errors import TrtLaneError
     from trt_lane.files import check_writable, write_json
-    from trt_lane.model import Metric
+    from trt_lane.metrics.report import DRAWN
 
     if args.out:
         check_writable(args.out)  # before minutes of measuring
     if args.pairs < 1:
         raise TrtLaneError(f"--pairs is {args.pairs}; expected 1 or more")
 
-    if args.frames and open_dataset(args.data).metric is not Metric.CULANE:
+    if args.frames and open_dataset(args.data).metric not in DRAWN:
         raise TrtLaneError(
-            f"{args.data} has no F1 to lose; expected a data set with CULane's, or --frames 0"
+            f"{args.data} has no F1 to lose; expected a data set with CULane's, CurveLanes' or "
+            "LLAMAS', or --frames 0"
         )
 
     def plan(slow_down: float, frames: int = 0) -> Plan:

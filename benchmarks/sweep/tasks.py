@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from benchmarks.accuracy import culane_row
+from benchmarks.accuracy import drawn_row
 from engines.build import LAYERS_NAME, read_layers
 from engines.card import read_card, read_onnx
 from engines.graph_runner import GraphRunner
@@ -79,7 +79,7 @@ def score_shard(packed: bytes, data: str, start: int, stop: int) -> dict[str, An
         found = score_labels(dataset.metric, [a for a, _ in pairs], [p for _, p in pairs]).per_image
         rows = [[s.accuracy, s.fp, s.fn] for s in found]
     else:
-        rows = [culane_row(p, label.lanes) for label, p in pairs]
+        rows = [drawn_row(dataset.metric, p, label.lanes) for label, p in pairs]
     return {
         "metric": dataset.metric.value,
         "names": [label.name for label, _ in pairs],

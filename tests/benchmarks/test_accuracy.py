@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_reports import made_culane, made_latency, made_report
 
-from benchmarks.accuracy import Accuracy, Form, culane_row, judge
+from benchmarks.accuracy import Accuracy, Form, drawn_row, judge
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.worst_frames import worst_frames
 from trt_lane.datasets.base import Dataset, Label
@@ -92,7 +92,7 @@ def test_crossroads_tell_only_what_was_made_up(judged):
 
 
 def test_a_row_holds_the_official_counts_at_every_iou():
-    row = culane_row(lanes(406, 1200), lanes(400, 900))
+    row = drawn_row(Metric.CULANE, lanes(406, 1200), lanes(400, 900))
     assert row[:2] == [2, 2]
     # 24 of 36 px are shared: IoU .667
     assert row[2:] == [1 if iou < 0.66 else 0 for iou in MF1_IOUS]

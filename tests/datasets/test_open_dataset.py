@@ -11,7 +11,9 @@ from trt_lane.model import Metric
 
 
 def test_every_kind_has_a_reader():
-    assert list(kinds()) == ["culane", "images", "synthetic", "tusimple", "video"]
+    assert list(kinds()) == [
+        *("culane", "curvelanes", "images", "llamas", "synthetic", "tusimple", "video")
+    ]
 
 
 def test_bare_paths_are_recognised(culane_root, tusimple_root, video_file, tmp_path):

@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 
 NAME = "score"
-HELP = "score prediction files exactly as the official CULane, CurveLanes and TuSimple programs do"
+HELP = "score prediction files exactly as the official programs do"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Define `score culane`, `score curvelanes` and `score tusimple`."""
+    """Define `score culane`, `score curvelanes`, `score llamas` and `score tusimple`."""
     metrics = parser.add_subparsers(dest="metric", metavar="METRIC", required=True)
     culane = metrics.add_parser("culane", help="F1 of drawn lanes", description=_CULANE)
     culane.add_argument("--width", type=_positive, default=30, help="of lanes in px (default 30)")
@@ -28,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--anno", type=Path, required=True, help="folder of annotated .lines.txt"
         )
         drawn.add_argument("--list", type=Path, required=True, help="image names, one per line")
-        drawn.add_argument("--iou", type=_share, default=0.5, help="threshold (default 0.5)")
         drawn.add_argument(
             "--size", type=_size, default=(height, width), metavar="WxH",
             help=f"frame (default {width}x{height})",
@@ -36,15 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         drawn.add_argument(
             "--categories", type=Path, help="folder of lists (CULane's list/test_split): a row each"
         )
-        drawn.add_argument(
-            "--jobs", type=_positive, help="processes (default: one per core for long lists)"
-        )
     tusimple = metrics.add_parser(
         "tusimple", help="accuracy, FP and FN", description="Score a file of TuSimple predictions."
     )
     tusimple.add_argument("--pred", type=Path, required=True, help="predictions, JSON lines")
     tusimple.add_argument("--label", type=Path, required=True, help="labels, JSON lines")
-    for metric in (culane, curvelanes, tusimple):
+    llamas = metrics.add_parser(
+        "llamas", help="F1 of lanes drawn on 1276x717 px", description=_LLAMAS
+    )
+    llamas.add_argument("--pred", type=Path, required=True, help="folder of drive/*.lines.txt")
+    llamas.add_argument(
+        "--anno", type=Path, required=True, help="folder of labels, as labels/valid"
+    )
+    for drawn in (culane, curvelanes, llamas):
+        drawn.add_argument("--iou", type=_share, default=0.5, help="threshold (default 0.5)")
+        drawn.add_argument(
+            "--jobs", type=_positive, help="processes (default: one per core for long lists)"
+        )
+    for metric in (culane, curvelanes, llamas, tusimple):
         metric.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -57,11 +65,15 @@ _CURVELANES = (
     f"{_FILES} Lanes are drawn 5 px wide on a picture of 224x224 px; --size is that of the frames, "
     "all of one size: score lists of other sizes apart and add up TP, FP and FN."
 )
+_LLAMAS = (
+    "Score .lines.txt files against LLAMAS' label files: drive/frame.lines.txt for every "
+    "drive/frame.json, empty where there is no lane."
+)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score and print."""
-    result, table = _tusimple(args) if args.metric == "tusimple" else _drawn(args)
+    result, table = {"tusimple": _tusimple, "llamas": _llamas}.get(args.metric, _drawn)(args)
     print(json.dumps(result, indent=2) if args.json else table)
     return 0
 
@@ -83,12 +95,32 @@ def _drawn(args: argparse.Namespace) -> tuple[dict, str]:
         "frame": f"{args.size[1]}x{args.size[0]}",
         **counts_to_dict(scored.total),
     }
-    rows = {"all": result}
     if args.categories:
         result["categories"] = {
             name: category_to_dict(name, counts) for name, counts in scored.categories.items()
         }
-        rows |= result["categories"]
+    return result, _table(result)
+
+
+def _llamas(args: argparse.Namespace) -> tuple[dict, str]:
+    from trt_lane.metrics.llamas import FRAME_HW, WIDTH_PX
+    from trt_lane.metrics.llamas_files import score_files
+    from trt_lane.metrics.report import counts_to_dict
+
+    scored = score_files(args.pred, args.anno, args.iou, args.jobs)
+    result = {
+        "metric": args.metric,
+        "images": scored.images,
+        "iou": args.iou,
+        "width_px": WIDTH_PX,
+        "frame": f"{FRAME_HW[1]}x{FRAME_HW[0]}",
+        **counts_to_dict(scored.total),
+    }
+    return result, _table(result)
+
+
+def _table(result: dict) -> str:
+    rows = {"all": result, **result.get("categories", {})}
     width = max(map(len, rows))
     lines = [f"{'':{width}}      F1  precision  recall      TP      FP      FN"]
     for name, row in rows.items():
@@ -98,10 +130,13 @@ def _drawn(args: argparse.Namespace) -> tuple[dict, str]:
         else:  # crossroads have no lanes to find
             shares, counts = f"{'-':>8}   {'-':>8}{'-':>8}", f"{'-':>8}{row['fp']:8d}{'-':>8}"
         lines.append(f"{name:{width}}{shares}{counts}")
-    missing = scored.without_prediction
+    missing = result.get("images_without_prediction", 0)
     note = f", {missing} without a prediction file" if missing else ""
-    lines.append(f"{scored.images} images{note}; IoU > {args.iou:g}, lanes {args.width} px wide")
-    return result, "\n".join(lines)
+    lines.append(
+        f"{result['images']} images{note}; IoU > {result['iou']:g}, lanes {result['width_px']} px "
+        "wide"
+    )
+    return "\n".join(lines)
 
 
 def _tusimple(args: argparse.Namespace) -> tuple[dict, str]:

@@ -24,8 +24,9 @@ def open_dataset(spec: str) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: "synthetic", "synthetic:test:500", "culane:DIR", "tusimple:DIR", "images:DIR",
-            "video:FILE" or a bare path, whose kind is then recognised from what lies there.
+        spec: "synthetic", "synthetic:test:500", "culane:DIR", "tusimple:DIR", "curvelanes:DIR",
+            "llamas:DIR", "images:DIR", "video:FILE" or a bare path, whose kind is then recognised
+            from what lies there.
 
     Raises:
         TrtLaneError: unknown kind, nothing there, nothing in it, or a damaged list or label.

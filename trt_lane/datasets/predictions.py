@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trt_lane.datasets.base import Dataset
 from trt_lane.datasets.culane_lines import lines_name, write_lines
+from trt_lane.datasets.llamas import LlamasDataset, prediction_name
 from trt_lane.files import write_bytes
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.tusimple import file_columns
@@ -23,7 +24,7 @@ def write_predictions(
 
     Returns:
         The JSON-lines file for TuSimple (`run_time_ms` is written into it), else the folder in
-        which `<name>.lines.txt` files mirror the images.
+        which `<name>.lines.txt` files mirror the images (of LLAMAS: its labels, drive/frame).
     """
     labels = [dataset.label(index) for index in range(len(dataset))]
     if dataset.metric is Metric.TUSIMPLE:
@@ -32,7 +33,10 @@ def write_predictions(
         path = folder / TUSIMPLE_FILE
         write_tusimple(path, names, predictions, rows, run_time_ms)
         return path
-    write_culane(folder, [label.name for label in labels], predictions)
+    names = [label.name for label in labels]
+    if isinstance(dataset, LlamasDataset):
+        names = list(map(prediction_name, names))
+    write_culane(folder, names, predictions)
     return folder
 
 

@@ -85,7 +85,7 @@ def score_files(
     task = partial(_score_one, pred_folder, anno_folder, scorer)
     total, categories = CulaneCounts(), dict.fromkeys(category_of.values(), CulaneCounts())
     with ExitStack() as stack:
-        counted = _map(task, names, jobs, stack)
+        counted = in_parallel(task, names, jobs, stack)
         for name, counts in zip(names, progress(counted, len(names), "scoring"), strict=True):
             total += counts
             if name in category_of:
@@ -93,7 +93,15 @@ def score_files(
     return FilesScore(len(names), without_prediction, total, categories)
 
 
-def _map(task: partial, names: list[str], jobs: int | None, stack: ExitStack) -> Iterator:
+def in_parallel(task: partial, names: list[str], jobs: int | None, stack: ExitStack) -> Iterator:
+    """The task's answers for all names in order; in several processes for long lists.
+
+    Args:
+        task: takes a name.
+        names: of images.
+        jobs: processes; None for one per core on long lists and one on short ones.
+        stack: ends the processes with itself.
+    """
     if jobs is None:
         jobs = (os.cpu_count() or 1) if len(names) >= IMAGES_FOR_A_POOL else 1
     if jobs == 1:

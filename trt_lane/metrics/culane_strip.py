@@ -46,7 +46,13 @@ def draw_strip(
     """Draw a lane (P, 2); None when it has fewer than 2 points."""
     if len(lane) < 2:
         return None
-    pixels = _to_pixels(lane if len(lane) == 2 else spline_points(lane))
+    return draw_path(
+        _to_pixels(lane if len(lane) == 2 else spline_points(lane)), frame_hw, width_px
+    )
+
+
+def draw_path(pixels: np.ndarray, frame_hw: tuple[int, int], width_px: int) -> Strip:
+    """Draw a line through pixels, int32 (P, 2), P >= 1, as one cv2.line after the other does."""
     moved = np.ones(len(pixels), bool)
     moved[1:] = (pixels[1:] != pixels[:-1]).any(axis=1)
     pixels = pixels[moved]  # a segment of no length adds nothing to its neighbours' round ends

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from trt_lane.lanes import LaneSet
 from trt_lane.metrics.assignment import match_heaviest
-from trt_lane.metrics.culane import IOU, CulaneCounts
+from trt_lane.metrics.culane import IOU, CulaneCounts, CulaneMatches, Lanes
 from trt_lane.metrics.culane_spline import segments
 
 FRAME_HW = (1440, 2560)  # of most frames; the others are smaller
@@ -36,15 +37,28 @@ def score_image(
         frame_hw: height and width of the frame.
         threshold: a pair is found when its IoU is above it.
     """
-    pred_masks, anno_masks = ([_drawn(lane, frame_hw) for lane in lanes if len(lane)]
-                              for lanes in (pred, anno))  # fmt: skip
+    return match_image(pred, anno, frame_hw).counts(threshold)
+
+
+def match_image(pred: Lanes, anno: Lanes, frame_hw: tuple[int, int] = FRAME_HW) -> CulaneMatches:
+    """Draw and match the lanes of one image; arguments as in `score_image`, or LaneSets.
+
+    A LaneSet's lanes are drawn on the picture of its own frame, whatever `frame_hw` is.
+    """
+    pred_masks, anno_masks = _masks(pred, frame_hw), _masks(anno, frame_hw)
     ious = np.array([[_iou(a, p) for p in pred_masks] for a in anno_masks])
     ious = ious.reshape(len(anno_masks), len(pred_masks))
-    tp = 0
+    matched: tuple[float, ...] = ()
     if ious.size:
         partners = enumerate(match_heaviest(ious))
-        tp = sum(bool(ious[row, column] > threshold) for row, column in partners if column >= 0)
-    return CulaneCounts(tp, len(pred_masks) - tp, len(anno_masks) - tp)
+        matched = tuple(float(ious[row, column]) for row, column in partners if column >= 0)
+    return CulaneMatches(matched, len(pred_masks), len(anno_masks))
+
+
+def _masks(lanes: Lanes, frame_hw: tuple[int, int]) -> list[np.ndarray]:
+    if isinstance(lanes, LaneSet):
+        lanes, frame_hw = lanes.lanes(), lanes.frame_hw
+    return [_drawn(lane, frame_hw) for lane in lanes if len(lane)]
 
 
 def _drawn(lane: np.ndarray, frame_hw: tuple[int, int]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -12,7 +12,7 @@ import numpy as np
 
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
-from trt_lane.metrics import culane, tusimple
+from trt_lane.metrics import culane, curvelanes, llamas, tusimple
 from trt_lane.metrics.culane import CulaneCounts, CulaneMatches
 from trt_lane.metrics.tusimple import TusimpleScore
 from trt_lane.model import Metric
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 CROSSROAD = "cross"
 # mF1 is the mean of F1 over these, as CLRNet (arXiv 2203.10350) reports it.
 MF1_IOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+# Scores that draw lanes, match them one to one by IoU and count: F1, at any threshold.
+DRAWN: Mapping[Metric, Callable[[LaneSet, LaneSet], CulaneMatches]] = {
+    Metric.CULANE: culane.match_image,
+    Metric.CURVELANES: curvelanes.match_image,
+    Metric.LLAMAS: llamas.match_image,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class DatasetScore:
 
     @property
     def total(self) -> CulaneCounts | TusimpleScore:
-        """Summed counts (CULane) or the mean score (TuSimple)."""
+        """Summed counts of drawn lanes or the mean score (TuSimple)."""
         if self.metric is Metric.TUSIMPLE:
             return tusimple.mean(self.per_image)
         return reduce(add, self.per_image, CulaneCounts())
@@ -67,7 +73,7 @@ class DatasetScore:
 
     @property
     def mean_f1(self) -> float:
-        """CULane's mF1, over MF1_IOUS: a lane near one threshold cannot move it far."""
+        """mF1, over MF1_IOUS: a lane near one threshold cannot move it far."""
         counts = [reduce(add, (m.counts(iou) for m in self.matches)) for iou in MF1_IOUS]
         return float(np.mean([c.f1 for c in counts]))
 
@@ -107,19 +113,20 @@ def score_labels(
     metric: Metric, labels: Sequence[Label], predictions: Sequence[LaneSet]
 ) -> DatasetScore:
     """Score predictions against labels in the same order; unlabelled frames are left out."""
-    if metric not in (Metric.CULANE, Metric.TUSIMPLE):
+    if metric not in DRAWN and metric is not Metric.TUSIMPLE:
         raise ValueError(f"no data set here is scored by {metric.value}: {metric.rule}")
     labelled = [(lb, p) for lb, p in zip(labels, predictions, strict=True) if lb.lanes is not None]
     if metric is Metric.TUSIMPLE:
         scores = tuple(_score_tusimple(label, pred) for label, pred in labelled)
         return DatasetScore(Metric.TUSIMPLE, scores)
-    matches = tuple(culane.match_image(pred, label.lanes) for label, pred in labelled)
+    match = DRAWN[metric]
+    matches = tuple(match(pred, label.lanes) for label, pred in labelled)
     counts = tuple(image.counts() for image in matches)
     categories: dict[str, CulaneCounts] = {}
     for (label, _), image in zip(labelled, counts, strict=True):
         if label.category is not None:
             categories[label.category] = categories.get(label.category, CulaneCounts()) + image
-    return DatasetScore(Metric.CULANE, counts, dict(sorted(categories.items())), matches)
+    return DatasetScore(metric, counts, dict(sorted(categories.items())), matches)
 
 
 def counts_to_dict(counts: CulaneCounts) -> dict:

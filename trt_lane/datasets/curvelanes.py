@@ -1,0 +1,139 @@
+"""CurveLanes' layout: train/, valid/ and test/, each with a list, images/ and labels/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from trt_lane.datasets.base import Dataset, Label, files_digest, read_text
+from trt_lane.datasets.culane import bottom_first, read_list
+from trt_lane.datasets.culane_lines import FARTHEST_PX
+from trt_lane.datasets.image_file import read_frame
+from trt_lane.errors import TrtLaneError
+from trt_lane.lanes import LaneSet
+from trt_lane.model import Metric
+
+KIND = "curvelanes"
+ARGUMENT = "DIR with valid/valid.txt, or another list, as DIR/train/train.txt"
+SPLITS = ("valid", "train", "test")
+IMAGES, LABELS = "images", "labels"
+SUFFIX = ".lines.json"
+
+
+class CurveLanesDataset(Dataset):
+    """Images of one list; those without a label file are unlabelled.
+
+    Layout and label files as README.md of SoulmateB/CurveLanes describes them. The test split has
+    no public labels. Frames are 2560x1440, 1570x660 or 1280x720; lanes are in their own frame's
+    pixels.
+
+    Args:
+        root: folder of one split, which the names of the list are relative to.
+        list_file: an image per line.
+    """
+
+    def __init__(self, root: Path, list_file: Path) -> None:
+        self.root = root
+        self.name = "CurveLanes"
+        self.spec = f"{KIND}:{list_file}"
+        self.image_names = read_list(list_file)
+        if not self.image_names:
+            raise TrtLaneError(f"{list_file} names no image; expected one per line")
+        self._sizes: dict[int, tuple[int, int]] = {}
+        labelled = any((root / label_name(name)).is_file() for name in self.image_names)
+        self.metric = Metric.CURVELANES if labelled else None
+
+    def __len__(self) -> int:
+        return len(self.image_names)
+
+    def frame(self, index: int) -> np.ndarray:
+        """Decode the image."""
+        frame = read_frame(self.root / self.image_names[index])
+        self._sizes[index] = frame.shape[:2]
+        return frame
+
+    def label(self, index: int) -> Label:
+        """Read the label file; decodes the image once if its size is not known yet."""
+        name = self.image_names[index]
+        path = self.root / label_name(name)
+        if not path.is_file():
+            return Label(name)
+        lanes = [bottom_first(lane) for lane in read_lanes(path)]
+        if index not in self._sizes:
+            self.frame(index)
+        return Label(name, LaneSet.from_lanes(lanes, self._sizes[index]))
+
+    def digest(self) -> str:
+        """Over the list, images and label files."""
+        labels = files_digest(self.root, map(label_name, self.image_names))
+        return files_digest(self.root, self.image_names, f"{KIND}\n{labels}")
+
+
+def open(argument: str) -> CurveLanesDataset:
+    """Open DIR (its valid split, else its only one), one split's folder, or one list file."""
+    path = Path(argument).expanduser()
+    if path.is_file():
+        return CurveLanesDataset(path.parent, path)
+    if not path.is_dir():
+        raise TrtLaneError(f"no folder {path}; expected {ARGUMENT}")
+    lists = _lists(path)
+    if len(lists) > 1 and lists[0].stem == SPLITS[0]:
+        lists = lists[:1]
+    if len(lists) != 1:
+        found = ", ".join(str(file.relative_to(path)) for file in lists) or "no valid/valid.txt"
+        raise TrtLaneError(f"{path} has {found}; expected {ARGUMENT}")
+    return CurveLanesDataset(lists[0].parent, lists[0])
+
+
+def recognise(path: Path) -> int:
+    """2 for CurveLanes' folder, one of its splits' or a list in one, where images/ is; else 0."""
+    lists = [path] if path.is_file() and path.suffix == ".txt" else _lists(path)
+    return 2 * any((file.parent / IMAGES).is_dir() for file in lists)
+
+
+def label_name(image_name: str) -> str:
+    """Name of the label file: images/x.jpg has labels/x.lines.json."""
+    path = PurePosixPath(image_name)
+    parts = list(path.parent.parts)
+    if IMAGES in parts:
+        parts[parts.index(IMAGES)] = LABELS
+    return str(PurePosixPath(*parts, path.stem + SUFFIX))
+
+
+def read_lanes(path: Path) -> list[np.ndarray]:
+    """The lanes of a label file, each float64 (P, 2) in the order written; none without points.
+
+    A lane of a single point counts, as officially, though nothing can match it.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise TrtLaneError(f"{path} is not JSON ({error}); copy it again") from None
+    lanes = value.get("Lines") if isinstance(value, dict) else None
+    if not isinstance(lanes, list) or not all(isinstance(lane, list) for lane in lanes):
+        raise TrtLaneError(f"{path} has no list of Lines; expected CurveLanes' label")
+    return [
+        np.array([_point(point, f"{path}, lane {i}") for point in lane])
+        for i, lane in enumerate(lanes)
+        if lane
+    ]
+
+
+def _point(value: object, place: str) -> tuple[float, float]:
+    try:
+        x, y = float(value["x"]), float(value["y"])
+    except (TypeError, KeyError, ValueError, OverflowError):
+        raise TrtLaneError(f"{place}: {str(value)[:60]!r}; expected a point's x and y") from None
+    if not (abs(x) <= FARTHEST_PX and abs(y) <= FARTHEST_PX):
+        raise TrtLaneError(f"{place}: {x}, {y} is no place in a frame; leave the point out")
+    return x, y
+
+
+def _lists(folder: Path) -> list[Path]:
+    """Lists of the splits below a folder, or of the split that it is itself."""
+    own = folder / f"{folder.resolve().name}.txt"
+    if own.stem in SPLITS and own.is_file():
+        return [own]
+    return [file for s in SPLITS if (file := folder / s / f"{s}.txt").is_file()]
