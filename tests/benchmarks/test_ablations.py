@@ -12,7 +12,7 @@ from trt_lane.errors import TrtLaneError
 ABLATIONS = Path(__file__).parents[2] / "benchmarks" / "ablations"
 SWITCHES = {
     "w4a4_without_sgf": {"focus"},
-    "w4a4_without_sas": {"selection"},
+    "w4a4_without_sas": {"selection", "unselected"},  # where none is selected, none is left
     "w4a4_without_lanes": {"channels", "classes"},
     "w4a4_without_blocks": {"block_steps", "steps"},
 }
