@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         default="synthetic:test",
-        help="frames: synthetic, culane:DIR, tusimple:DIR, images:DIR … (default synthetic:test)",
+        help="frames: synthetic, culane:DIR, llamas:DIR, images:DIR … (default synthetic:test)",
     )
     parser.add_argument(
         "--frames", type=int, default=300, help="for the accuracy; 0: latency alone (default 300)"

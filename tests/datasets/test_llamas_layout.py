@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_label_files import llamas_label, made_llamas, write_frame, write_llamas
 
+from trt_lane.cli import main
 from trt_lane.datasets import open_dataset
 from trt_lane.datasets.llamas_json import lanes_of, read_columns
 from trt_lane.datasets.predictions import write_predictions
@@ -230,6 +231,22 @@ def test_files_score_as_the_lanes_in_memory(root, tmp_path):
     assert in_files.total == score_dataset(dataset, predictions).total
     assert in_files.images == 3
     assert score_files(folder, root / "labels" / "valid" / "b", jobs=2).images == 1
+
+
+def test_the_command_gives_the_same_counts(root, tmp_path, capsys):
+    dataset = open_dataset(f"llamas:{root}")
+    folder = write_predictions(dataset, [shifted(dataset, i, 6.25 * i) for i in range(4)], tmp_path)
+    words = ["score", "llamas", "--pred", str(folder), "--anno", str(root / "labels" / "valid")]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # The first is where it should be; the others, one image of two lanes, are 12 px aside.
+    assert {k: found[k] for k in ("metric", "images", "tp", "fp", "fn", "frame")} == {
+        **{"metric": "llamas", "images": 3, "tp": 1, "fp": 2, "fn": 2, "frame": "1276x717"}
+    }
+    assert main([*words, "--iou", "0.3"]) == 0
+    assert "3 images; IoU > 0.3, lanes 30 px wide" in capsys.readouterr().out
+    assert main([*words[:3], str(tmp_path / "nosuch"), *words[4:]]) == 2
+    assert "no prediction folder" in capsys.readouterr().err
 
 
 def test_files_that_are_missing_are_told_as_officially(root, tmp_path):

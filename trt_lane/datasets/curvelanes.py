@@ -27,7 +27,8 @@ class CurveLanesDataset(Dataset):
 
     Layout and label files as README.md of SoulmateB/CurveLanes describes them. The test split has
     no public labels. Frames are 2560x1440, 1570x660 or 1280x720; lanes are in their own frame's
-    pixels.
+    pixels. They run upwards, as in the official example; one that does not is turned round, which
+    may move its drawing by a pixel: the scorer steps along a lane from its first point.
 
     Args:
         root: folder of one split, which the names of the list are relative to.

@@ -28,7 +28,8 @@ def match_image(pred: Lanes, anno: Lanes) -> CulaneMatches:
 
     The official code ends with an error where an annotation has less than two rows below FIRST_ROW,
     where a prediction is one point over and over, or where neither of two lanes touches the frame.
-    Here the first is left out, the others match nothing.
+    Here the first is left out, the others match nothing. Where a spline runs along the border of
+    two pixels, a straight lane in a whole column say, rounding errors decide there, not here.
 
     Args:
         pred: predicted lanes; a LaneSet is scaled from its own frame to 1276x717, arrays (P, 2) are
