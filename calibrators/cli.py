@@ -104,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         default="synthetic:calibration",
-        help="unlabelled frames: synthetic:calibration, culane:DIR, tusimple:DIR, images:DIR, "
-        "video:FILE (labels are never read)",
+        help="unlabelled frames: synthetic:calibration, culane:DIR, tusimple:DIR, curvelanes:DIR, "
+        "llamas:DIR, images:DIR, video:FILE (labels are never read)",
     )
     parser.add_argument("--frames", type=int, help="number of frames; default: the recipe's")
     parser.add_argument("--seed", type=int, help="of every random draw; default: the recipe's")

@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         default=DEFAULT_DATA,
-        help="frames to measure on: synthetic:…, culane:DIR, tusimple:DIR, images:DIR, video:FILE",
+        help="frames to measure on: synthetic:…, culane:DIR, tusimple:DIR, curvelanes:DIR, "
+        "llamas:DIR, images:DIR, video:FILE",
     )
     parser.add_argument("--calibration-data", help="frames to calibrate on; default: --data")
     parser.add_argument("--frames", type=int, default=48, help="frames to measure on (default 48)")
