@@ -250,6 +250,8 @@ class CompiledDecoder:
             workspace: of workspace_bytes(batch) bytes, or 0 when that is 0.
             stream: CUDA stream's handle.
         """
+        if len(heads) != len(self.head_shapes):  # ctypes would fill up with null pointers
+            raise ValueError(f"{len(heads)} heads; expected {', '.join(self.head_shapes)}")
         given = self._head_addresses(*heads)
         status = self._c.trt_lane_launch(
             self._handle, given, half, batch, *outputs, workspace, stream

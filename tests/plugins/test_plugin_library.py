@@ -107,6 +107,9 @@ def test_a_launch_that_fails_is_told(executed):
         decoder.launch([0], False, 0, (0, 0, 0), 0, 0)
     with pytest.raises(TrtLaneError, match="CUDA error 9: invalid configuration"):
         decoder.launch([0], False, 70_000, (0, 0, 0), 0, 0)
+    for heads in ([], [0, 0]):
+        with pytest.raises(ValueError, match=f"{len(heads)} heads; expected logits"):
+            decoder.launch(heads, False, 1, (0, 0, 0), 0, 0)
 
 
 def test_threads_share_a_decoder(host):
