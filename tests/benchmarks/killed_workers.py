@@ -56,6 +56,7 @@ def first_at_once_others_for_a_minute(folder, number):
     """Holds a file while it works, as tasks hold their temporary folders."""
     if number == 0:
         return 0
-    with tempfile.TemporaryDirectory(dir=folder):
+    with tempfile.TemporaryDirectory(dir=folder) as held:
+        (Path(held) / "begun").touch()
         time.sleep(60)
     return number
