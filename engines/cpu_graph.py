@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from engines.cpu_demand import clip_bounds, find_demands, is_move
 from engines.cpu_kernels import MS_DOMAIN, KernelWriter, Levels
 from engines.cpu_layers import LayerWriter
+from engines.cpu_sampling import SamplingWriter
 from engines.cpu_steps import StepChooser
 from engines.cpu_units import WEIGHTED, has_integer_inputs, is_pair, unit_of, waits_for_reader
 from engines.graph_index import DQ_OP, Q_OP, GraphIndex, attributes, node_name
@@ -104,6 +105,7 @@ class _Lowering:
         self.demands = find_demands(index)
         self.writer = KernelWriter()
         self.layers = LayerWriter(index, self.writer)
+        self.sampling = SamplingWriter(index, self.writer)
         self.steps = StepChooser(index, self.demands, maxima)
         self.levels: dict[str, Levels] = {}
         self.quantised: dict[tuple[str, float], Levels] = {}
@@ -174,7 +176,9 @@ class _Lowering:
                 inputs = [self.levels[base.input[0]].name]
             else:
                 inputs = [self._float(i) if i else "" for i in base.input]
-            self.writer.copy(base, inputs, node_name(base))
+            made = self.sampling.result(base, inputs)
+            if made is None:
+                self.writer.copy(base, inputs, node_name(base))
         self.floats[tensor] = made or tensor
         if activation is not None:
             inputs = [self._float(i) if i else "" for i in activation.input]
