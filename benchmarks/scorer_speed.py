@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from trt_lane.datasets.culane import read_list
 from trt_lane.datasets.culane_lines import lines_name, read_lines
+from trt_lane.datasets.image_list import read_list
 from trt_lane.errors import TrtLaneError
 from trt_lane.metrics.assignment import match_heaviest
 from trt_lane.metrics.culane import MATCH_TOLERANCE, score_image

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from drawn import drawing
 
 Lane = np.ndarray
 # Near end, far end and distance of a marker.
@@ -73,13 +74,7 @@ def write_llamas(
 
 def made_llamas(count: int) -> Iterator[tuple[dict, list[Lane]]]:
     """(label, predicted lanes) of `count` images: dashes, steps, few markers, lanes far aside."""
-    state = 2024
-
-    def draw(low: float, high: float) -> float:
-        nonlocal state
-        state = (1103515245 * state + 12345) % 2**31
-        return low + (high - low) * state / 2**31
-
+    draw = drawing(2024)
     for _ in range(count):
         lanes: dict[str, list[MarkerSpec]] = {}
         pred: list[Lane] = []

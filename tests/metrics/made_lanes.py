@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from drawn import drawing
 
 Lanes = list[np.ndarray]
 
 
 def made(count: int) -> Iterator[tuple[Lanes, Lanes, tuple[int, int]]]:
     """(pred, anno, frame_hw) of `count` images: bent lanes, found nearly, twice, or not at all."""
-    state = 12345
-
-    def draw(low: float, high: float) -> float:
-        nonlocal state
-        state = (1103515245 * state + 12345) % 2**31
-        return low + (high - low) * state / 2**31
-
+    draw = drawing(12345)
     for image in range(count):
         frame_hw = ((1440, 2560), (660, 1570), (720, 1280))[image % 3]
         height, width = frame_hw

@@ -8,71 +8,42 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, checked_name, files_digest, read_text
 from trt_lane.datasets.culane_lines import lines_name, read_lines
-from trt_lane.datasets.image_file import read_frame
+from trt_lane.datasets.image_list import ImageListDataset, read_list
 from trt_lane.errors import TrtLaneError
-from trt_lane.lanes import LaneSet
 from trt_lane.model import Metric
 
 KIND = "culane"
 ARGUMENT = "DIR with list/test.txt, or a list file in DIR/list"
 
 
-class CulaneDataset(Dataset):
-    """Images of one list file; those without a lane file are unlabelled.
+class CulaneDataset(ImageListDataset):
+    """Images of one list file, with categories from list/test_split where that is.
 
     Args:
         root: folder that the names of the list are relative to.
-        list_file: a name per line; further columns are ignored (UFLD's train_gt.txt has them).
+        list_file: a name per line.
     """
 
     def __init__(self, root: Path, list_file: Path) -> None:
-        self.root = root
-        self.name = "CULane"
-        self.spec = f"{KIND}:{list_file}"
-        self.image_names = read_list(list_file)
-        if not self.image_names:
-            raise TrtLaneError(f"{list_file} names no image; expected one per line")
-        self._sizes: dict[int, tuple[int, int]] = {}
-        labelled = any(self._lines_path(i).is_file() for i in range(len(self)))
-        self.metric = Metric.CULANE if labelled else None
+        super().__init__("CULane", KIND, Metric.CULANE, root, list_file)
 
-    def __len__(self) -> int:
-        return len(self.image_names)
+    def lane_file(self, image_name: str) -> str:
+        """x.jpg has x.lines.txt."""
+        return lines_name(image_name)
 
-    def frame(self, index: int) -> np.ndarray:
-        """Decode the image."""
-        frame = read_frame(self.root / self.image_names[index])
-        self._sizes[index] = frame.shape[:2]
-        return frame
+    def lanes_in(self, path: Path) -> list[np.ndarray]:
+        """The lanes of a .lines.txt."""
+        return read_lines(path)
 
-    def label(self, index: int) -> Label:
-        """Read the lane file; decodes the image once if its size is not known yet."""
-        name, path = self.image_names[index], self._lines_path(index)
-        lanes = None
-        if path.is_file():
-            arrays = [bottom_first(lane) for lane in read_lines(path)]
-            if index not in self._sizes:
-                self.frame(index)
-            lanes = LaneSet.from_lanes(arrays, self._sizes[index])
-        return Label(name, lanes, self.categories.get(name))
+    def category(self, image_name: str) -> str | None:
+        """Kind of scene, from list/test_split; None for an image that no list of it names."""
+        return self.categories.get(image_name)
 
     @cached_property
     def categories(self) -> dict[str, str]:
         """Category by image name, from list/test_split; empty when there is none."""
         return read_categories(self.root / "list" / "test_split")
-
-    def digest(self) -> str:
-        """Over the list, categories, images and lane files."""
-        categories = [self.categories.get(name, "") for name in self.image_names]
-        lines = [lines_name(name) for name in self.image_names]
-        # Label files by themselves: they are small, so that their content always counts.
-        labels = files_digest(self.root, lines)
-        return files_digest(self.root, self.image_names, f"{KIND}\n{labels}\n{categories}")
-
-    def _lines_path(self, index: int) -> Path:
-        return self.root / lines_name(self.image_names[index])
 
 
 def open(argument: str) -> CulaneDataset:
@@ -100,21 +71,6 @@ def recognise(path: Path) -> int:
     return 2 * any((path / "list").glob("*.txt"))
 
 
-def read_list(path: Path) -> list[str]:
-    """Image names of a list file, without leading slash; a name that comes twice is an error."""
-    names, seen = [], set()
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        name = checked_name(words[0], f"{path}, line {number}")
-        if name in seen:
-            raise TrtLaneError(f"{path}, line {number}: {name} is listed twice; remove one")
-        seen.add(name)
-        names.append(name)
-    return names
-
-
 def read_categories(folder: Path) -> dict[str, str]:
     """Category by image name from a folder of lists such as test4_noline.txt."""
     return {
@@ -122,8 +78,3 @@ def read_categories(folder: Path) -> dict[str, str]:
         for path in sorted(folder.glob("*.txt"))
         for name in read_list(path)
     }
-
-
-def bottom_first(lane: np.ndarray) -> np.ndarray:
-    """A lane (P, 2) with its points from the bottom of the frame upwards, as LaneSet holds them."""
-    return lane[::-1] if len(lane) > 1 and lane[0, 1] < lane[-1, 1] else lane

@@ -7,12 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, files_digest, read_text
-from trt_lane.datasets.culane import bottom_first, read_list
+from trt_lane.datasets.base import read_text
 from trt_lane.datasets.culane_lines import FARTHEST_PX
-from trt_lane.datasets.image_file import read_frame
+from trt_lane.datasets.image_list import ImageListDataset
 from trt_lane.errors import TrtLaneError
-from trt_lane.lanes import LaneSet
 from trt_lane.model import Metric
 
 KIND = "curvelanes"
@@ -22,13 +20,13 @@ IMAGES, LABELS = "images", "labels"
 SUFFIX = ".lines.json"
 
 
-class CurveLanesDataset(Dataset):
-    """Images of one list; those without a label file are unlabelled.
+class CurveLanesDataset(ImageListDataset):
+    """Images of one list.
 
     Layout and label files as README.md of SoulmateB/CurveLanes describes them. The test split has
-    no public labels. Frames are 2560x1440, 1570x660 or 1280x720; lanes are in their own frame's
-    pixels. They run upwards, as in the official example; one that does not is turned round, which
-    may move its drawing by a pixel: the scorer steps along a lane from its first point.
+    no public labels. Frames are 2560x1440, 1570x660 or 1280x720. Lanes run upwards, as in the
+    official example; one that does not is turned round, which may move its drawing by a pixel: the
+    scorer steps along a lane from its first point.
 
     Args:
         root: folder of one split, which the names of the list are relative to.
@@ -36,40 +34,15 @@ class CurveLanesDataset(Dataset):
     """
 
     def __init__(self, root: Path, list_file: Path) -> None:
-        self.root = root
-        self.name = "CurveLanes"
-        self.spec = f"{KIND}:{list_file}"
-        self.image_names = read_list(list_file)
-        if not self.image_names:
-            raise TrtLaneError(f"{list_file} names no image; expected one per line")
-        self._sizes: dict[int, tuple[int, int]] = {}
-        labelled = any((root / label_name(name)).is_file() for name in self.image_names)
-        self.metric = Metric.CURVELANES if labelled else None
+        super().__init__("CurveLanes", KIND, Metric.CURVELANES, root, list_file)
 
-    def __len__(self) -> int:
-        return len(self.image_names)
+    def lane_file(self, image_name: str) -> str:
+        """images/x.jpg has labels/x.lines.json."""
+        return label_name(image_name)
 
-    def frame(self, index: int) -> np.ndarray:
-        """Decode the image."""
-        frame = read_frame(self.root / self.image_names[index])
-        self._sizes[index] = frame.shape[:2]
-        return frame
-
-    def label(self, index: int) -> Label:
-        """Read the label file; decodes the image once if its size is not known yet."""
-        name = self.image_names[index]
-        path = self.root / label_name(name)
-        if not path.is_file():
-            return Label(name)
-        lanes = [bottom_first(lane) for lane in read_lanes(path)]
-        if index not in self._sizes:
-            self.frame(index)
-        return Label(name, LaneSet.from_lanes(lanes, self._sizes[index]))
-
-    def digest(self) -> str:
-        """Over the list, images and label files."""
-        labels = files_digest(self.root, map(label_name, self.image_names))
-        return files_digest(self.root, self.image_names, f"{KIND}\n{labels}")
+    def lanes_in(self, path: Path) -> list[np.ndarray]:
+        """The lanes of a .lines.json."""
+        return read_lanes(path)
 
 
 def open(argument: str) -> CurveLanesDataset:

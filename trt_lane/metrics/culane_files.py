@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from trt_lane.datasets.culane import read_categories, read_list
+from trt_lane.datasets.culane import read_categories
 from trt_lane.datasets.culane_lines import lines_name, read_lines
+from trt_lane.datasets.image_list import read_list
 from trt_lane.errors import TrtLaneError
 from trt_lane.metrics import culane, curvelanes
 from trt_lane.metrics.culane import FRAME_HW, IOU, WIDTH_PX, CulaneCounts
