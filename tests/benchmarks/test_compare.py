@@ -7,6 +7,7 @@ from made_reports import made_culane, made_latency, made_report
 from benchmarks.__main__ import main
 from benchmarks.baselines import baseline_of, save_baseline
 from benchmarks.compare import QUIET, compare
+from benchmarks.environment import IDENTITY
 from benchmarks.verdict import Scale, Word
 from trt_lane.device.state import DeviceState
 from trt_lane.errors import TrtLaneError
@@ -144,6 +145,43 @@ def test_another_device_is_not_compared_and_named():
     outcome = compare(made_report(latency), made_report(latency, cpu="Model A"))
     assert outcome.exit_status == 2
     assert outcome.not_comparable == ("cpu is Model T against Model A",)
+
+
+@pytest.mark.parametrize("fact", IDENTITY)
+def test_every_fact_of_a_device_that_differs_is_named(fact):
+    from dataclasses import replace
+
+    report = made_report(made_latency(0))
+
+    def with_fact(value):
+        facts = {**report.environment.facts, fact: value}
+        return replace(report, environment=replace(report.environment, facts=facts))
+
+    base = with_fact("3.10.12")
+    assert compare(base, with_fact("3.10.12")).not_comparable == ()
+    for other, told in ((with_fact("3.12.4"), "3.12.4"), (with_fact(None), "?")):
+        outcome = compare(base, other)
+        assert outcome.exit_status == 2
+        name = fact.replace("_", " ")
+        assert outcome.not_comparable == (f"{name} is 3.10.12 against {told}",)
+
+
+def test_versions_of_what_computes_are_compared():
+    from dataclasses import replace
+
+    report = made_report(made_latency(0))
+
+    def with_versions(**versions):
+        return replace(report, environment=replace(report.environment, versions=versions))
+
+    base = with_versions(numpy="2.4.6", tensorrt="10.13.3")
+    assert compare(base, base).not_comparable == ()
+    for other, reason in (
+        (with_versions(numpy="2.4.6", tensorrt="10.14.1"), "tensorrt is 10.13.3 against 10.14.1"),
+        (with_versions(numpy="2.4.6"), "tensorrt is 10.13.3 against absent"),
+    ):
+        outcome = compare(base, other)
+        assert outcome.exit_status == 2 and outcome.not_comparable == (reason,)
 
 
 def test_the_same_frames_from_another_folder_are_compared_and_others_are_not():
