@@ -171,7 +171,8 @@ def test_wrong_shape_is_an_error(out, lane):
 
 
 @pytest.mark.parametrize(
-    "numbers", [{"lanes": 0}, {"blur_px": 4}, {"threshold": np.nan}, {"max_lanes": -1}]
+    "numbers",
+    [{"lanes": 0}, {"blur_px": 4}, {"threshold": np.nan}, {"max_lanes": -1}, {"lift_px": 0}],
 )
 def test_impossible_numbers_are_refused(numbers):
     with pytest.raises(ValueError):

@@ -57,6 +57,11 @@ class Segmentation:
             raise ValueError("lanes, gap_px, points, frame_hw and input_hw must be at least 1")
         if min(self.max_lanes, self.first_gap, self.lift_px) < 0:
             raise ValueError("max_lanes, first_gap and lift_px must not be negative")
+        if not (self.first_gap or self.lift_px):
+            raise ValueError(
+                "first_gap and lift_px are 0: the first point would lie below the map; lift_px is 1 "
+                "in the official code"
+            )
         if self.blur_px < 1 or self.blur_px % 2 == 0:
             raise ValueError(f"blur_px is {self.blur_px}; expected an odd side of the box filter")
         if not (np.isfinite([self.threshold, self.existence_threshold]).all()):
