@@ -59,8 +59,8 @@ class Segmentation:
             raise ValueError("max_lanes, first_gap and lift_px must not be negative")
         if not (self.first_gap or self.lift_px):
             raise ValueError(
-                "first_gap and lift_px are 0: the first point would lie below the map; lift_px is 1 "
-                "in the official code"
+                "first_gap and lift_px are 0, so the first point would lie below the map; "
+                "expected one of them above 0 (officially lift_px 1)"
             )
         if self.blur_px < 1 or self.blur_px % 2 == 0:
             raise ValueError(f"blur_px is {self.blur_px}; expected an odd side of the box filter")
