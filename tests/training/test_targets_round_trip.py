@@ -132,6 +132,14 @@ def test_lanes_along_the_edges_of_the_frame_come_back(name):
         assert min(abs(lane[:, 0] - x).max() for x in (16, 1624)) < 6
 
 
+@pytest.mark.parametrize("rows_off", [-0.3, 0.3])
+def test_roots_at_the_lower_edge_of_the_frame_may_come_out_a_little_off(rows_off):
+    model = get_model("ganet")
+    heads = perfect_heads(model, targets_of(model).targets(model, LANES))
+    heads["pts_offset"][1] += rows_off
+    assert len(model.decoder(**heads)) == 3
+
+
 def test_lines_that_are_learnt_are_an_error_that_says_what_is_trained():
     with pytest.raises(TrtLaneError, match="expected a network with fixed lines"):
         targets_of(get_model("laneatt")).targets(get_model("clrnet.r18_culane"), LANES)
