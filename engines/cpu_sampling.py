@@ -37,7 +37,7 @@ class SamplingWriter:
         return None
 
     def _counts_from_centres(self, node: onnx.NodeProto) -> bool:
-        # Cubic and reflected samples depend on what lies beyond the outermost centres.
+        # Of this kind only is a quick form known; reflections would be about another line.
         numbers = attributes(node)
         return (
             len(self.index.shapes.get(node.input[0], ())) == 4

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, checked_name, files_digest, read_text
-from trt_lane.datasets.image_file import read_frame
+from trt_lane.datasets.base import Label, checked_name, files_digest, read_text
+from trt_lane.datasets.named_images import NamedImages
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 from trt_lane.model import Metric
 
 
-class ImageListDataset(Dataset):
+class ImageListDataset(NamedImages):
     """Images of one list file; those without a lane file are unlabelled.
 
     Frames may be of different sizes; lanes are in their own frame's pixels.
@@ -28,12 +28,10 @@ class ImageListDataset(Dataset):
     """
 
     def __init__(self, name: str, kind: str, metric: Metric, root: Path, list_file: Path) -> None:
-        self.name, self.root, self._kind = name, root, kind
-        self.spec = f"{kind}:{list_file}"
-        self.image_names = read_list(list_file)
+        super().__init__(name, f"{kind}:{list_file}", root, read_list(list_file))
+        self._kind = kind
         if not self.image_names:
             raise TrtLaneError(f"{list_file} names no image; expected one per line")
-        self._sizes: dict[int, tuple[int, int]] = {}
         labelled = any((root / self.lane_file(name)).is_file() for name in self.image_names)
         self.metric = metric if labelled else None
 
@@ -49,15 +47,6 @@ class ImageListDataset(Dataset):
         """Kind of scene, None when the data set has no categories."""
         return None
 
-    def __len__(self) -> int:
-        return len(self.image_names)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Decode the image."""
-        frame = read_frame(self.root / self.image_names[index])
-        self._sizes[index] = frame.shape[:2]
-        return frame
-
     def label(self, index: int) -> Label:
         """Read the lane file; decodes the image once if its size is not known yet."""
         name = self.image_names[index]
@@ -65,9 +54,7 @@ class ImageListDataset(Dataset):
         lanes = None
         if path.is_file():
             arrays = [bottom_first(lane) for lane in self.lanes_in(path)]
-            if index not in self._sizes:
-                self.frame(index)
-            lanes = LaneSet.from_lanes(arrays, self._sizes[index])
+            lanes = LaneSet.from_lanes(arrays, self.frame_hw(index))
         return Label(name, lanes, self.category(name))
 
     def digest(self) -> str:

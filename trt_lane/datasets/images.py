@@ -4,39 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from trt_lane.datasets.base import (
-    IMAGE_SUFFIXES,
-    Dataset,
-    Label,
-    files_digest,
-    natural_order,
-)
-from trt_lane.datasets.image_file import read_frame
+from trt_lane.datasets.base import IMAGE_SUFFIXES, Label, files_digest, natural_order
+from trt_lane.datasets.named_images import NamedImages
 from trt_lane.errors import TrtLaneError
 
 KIND = "images"
 ARGUMENT = "DIR of images (searched through), or one image"
 
 
-class ImageFolder(Dataset):
+class ImageFolder(NamedImages):
     """Every image below a folder in natural order; hidden files and folders are left out."""
 
     metric = None
 
     def __init__(self, root: Path, image_names: list[str], spec: str) -> None:
-        self.root = root
-        self.name = root.name or "images"
-        self.spec = spec
-        self.image_names = image_names
-
-    def __len__(self) -> int:
-        return len(self.image_names)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Decode the image."""
-        return read_frame(self.root / self.image_names[index])
+        super().__init__(root.name or "images", spec, root, image_names)
 
     def label(self, index: int) -> Label:
         """The name only."""

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, files_digest, natural_order
-from trt_lane.datasets.image_file import read_frame
+from trt_lane.datasets.base import Label, files_digest, natural_order
 from trt_lane.datasets.llamas_json import FRAME_HW, lanes_of, read_columns
+from trt_lane.datasets.named_images import NamedImages
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
 from trt_lane.model import Metric
@@ -20,7 +20,7 @@ IMAGES, LABELS = "color_images", "labels"
 IMAGE_SUFFIX, LABEL_SUFFIX = "_color_rect.png", ".json"
 
 
-class LlamasDataset(Dataset):
+class LlamasDataset(NamedImages):
     """Images of one split in natural order; those without a label file are unlabelled.
 
     Layout as clrnet/datasets/llamas.py of Turoad/CLRNet and LaneATT's reader have it. The test
@@ -32,13 +32,11 @@ class LlamasDataset(Dataset):
     """
 
     def __init__(self, root: Path, split: str) -> None:
-        self.root = root
-        self.name = "LLAMAS"
-        self.spec = f"{KIND}:{root / LABELS / split}"
         images = _names(root, IMAGES, split, IMAGE_SUFFIX)
         labels = _names(root, LABELS, split, LABEL_SUFFIX)
         self._label_of = {_image_name(name): name for name in labels}
-        self.image_names = sorted({*images, *self._label_of}, key=natural_order)
+        names = sorted({*images, *self._label_of}, key=natural_order)
+        super().__init__("LLAMAS", f"{KIND}:{root / LABELS / split}", root, names)
         if not self.image_names:
             raise TrtLaneError(
                 f"{root} holds no {IMAGES}/{split}/*/*{IMAGE_SUFFIX} and no "
@@ -46,13 +44,10 @@ class LlamasDataset(Dataset):
             )
         self.metric = Metric.LLAMAS if labels else None
 
-    def __len__(self) -> int:
-        return len(self.image_names)
-
     def frame(self, index: int) -> np.ndarray:
         """Decode the image; a labelled one of another size than 1276x717 is an error."""
         name = self.image_names[index]
-        frame = read_frame(self.root / name)
+        frame = super().frame(index)
         if name in self._label_of and frame.shape[:2] != FRAME_HW:
             height, width = frame.shape[:2]
             raise TrtLaneError(

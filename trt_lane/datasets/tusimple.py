@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, checked_name, files_digest
-from trt_lane.datasets.image_file import read_frame
+from trt_lane.datasets.base import Label, checked_name, files_digest
+from trt_lane.datasets.named_images import NamedImages
 from trt_lane.datasets.tusimple_json import TusimpleRecord, read_records
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
@@ -17,7 +17,7 @@ KIND = "tusimple"
 ARGUMENT = "DIR with label files (*.json) and clips/, or one label file"
 
 
-class TusimpleDataset(Dataset):
+class TusimpleDataset(NamedImages):
     """The frames that label files name, in their order.
 
     Lanes are annotated at the rows `h_samples`; in the LaneSet a point that TuSimple writes as -2
@@ -25,9 +25,6 @@ class TusimpleDataset(Dataset):
     """
 
     def __init__(self, root: Path, label_files: list[Path], spec: str) -> None:
-        self.root = root
-        self.name = "TuSimple"
-        self.spec = spec
         self.label_files = label_files
         self.records: list[TusimpleRecord] = []
         place_of: dict[str, str] = {}
@@ -42,19 +39,9 @@ class TusimpleDataset(Dataset):
                 raise TrtLaneError(f"{record.place}: no h_samples; expected a TuSimple label file")
             place_of[name] = record.place
             self.records.append(record)
-        self.image_names = list(place_of)
-        self._sizes: dict[int, tuple[int, int]] = {}
+        super().__init__("TuSimple", spec, root, list(place_of))
         labelled = any(record.lanes is not None for record in self.records)
         self.metric = Metric.TUSIMPLE if labelled else None
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Decode the image."""
-        frame = read_frame(self.root / self.image_names[index])
-        self._sizes[index] = frame.shape[:2]
-        return frame
 
     def label(self, index: int) -> Label:
         """Lanes with one point per h_sample; decodes the image once if its size is not known."""
@@ -62,14 +49,12 @@ class TusimpleDataset(Dataset):
         rows = tuple(float(y) for y in record.h_samples)
         if record.lanes is None:
             return Label(name, h_samples=rows)
-        if index not in self._sizes:
-            self.frame(index)
         # LaneSet runs from the bottom of the frame upwards.
         order = np.argsort(-record.h_samples, kind="stable")
         xs = record.lanes[:, order]
         ys = np.where(np.isnan(xs), np.nan, record.h_samples[order])
         points = np.stack([xs, ys], axis=2)
-        lanes = LaneSet(points, np.ones(len(points)), self._sizes[index])
+        lanes = LaneSet(points, np.ones(len(points)), self.frame_hw(index))
         return Label(name, lanes, h_samples=rows)
 
     def digest(self) -> str:
