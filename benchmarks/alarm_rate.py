@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.accuracy import Accuracy
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.bootstrap import f1_of_frames
-from benchmarks.compare import QUIET, compare
+from benchmarks.compare import QUIET, compare, machine_ratio
 
 LATENCY_GATE = ("total p50", QUIET)
 VERDICTS = {0: "no worse", 1: "worse", 2: "not comparable"}
@@ -24,8 +24,12 @@ def alarm_rate(
     pairs: int,
     slow_down: float,
     say: Callable[[str], None] = lambda line: None,
+    keep: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
     """Verdicts on the same engine and on one that is slower by `slow_down`, `pairs` times each.
+
+    Every verdict stands under "outcomes" with how much longer a frame and the work of no model took
+    in the second report, in % with the 95 % interval.
 
     Args:
         bench: measures the latency with so much slow-down planted each; all at once, by turns, or
@@ -33,10 +37,16 @@ def alarm_rate(
         pairs: of each kind.
         slow_down: share of a frame's time.
         say: takes a line for people.
+        keep: takes what was found so far after every pair.
     """
-    same: Counter[str] = Counter()
-    slower: Counter[str] = Counter()
-    reasons: list[str] = []
+    found: dict[str, Any] = {
+        "pairs": 0,
+        "slow_down": slow_down,
+        "same_engine": Counter(),
+        "slower_engine": Counter(),
+        "outcomes": [],
+    }
+    same, slower = found["same_engine"], found["slower_engine"]
     for number in range(pairs):
         # The one and the other come first by turns, so that a drifting machine favours none.
         kinds = (0.0, slow_down) if number % 2 else (slow_down, 0.0)
@@ -45,16 +55,29 @@ def alarm_rate(
             outcome = compare(base, other, LATENCY_GATE)
             word = VERDICTS[outcome.exit_status]
             (slower if planted else same)[word] += 1
-            if outcome.exit_status == 2:
-                reasons += [v.reason for v in outcome.verdicts if v.gates][:1]
+            p50 = outcome.verdicts[0].to_dict()
+            found["outcomes"].append(
+                {
+                    "planted": planted,
+                    "verdict": word,
+                    "frame_percent": [p50[name] for name in ("change", "low", "high")],
+                    "machine_percent": [100 * (ratio - 1) for ratio in machine_ratio(base, other)],
+                    "reason": p50["reason"],
+                }
+            )
+        found["pairs"] = number + 1
         say(f"[{number + 1}/{pairs}] same engine: {dict(same)}; slower: {dict(slower)}")
-    return {
-        "pairs": pairs,
-        "slow_down": slow_down,
-        "same_engine": dict(same),
-        "slower_engine": dict(slower),
-        "reasons": reasons,
-    }
+        keep(found)
+    return found
+
+
+def told(outcome: dict[str, Any]) -> str:
+    """An entry of "outcomes" in words: how much longer a frame and the work of no model took."""
+    frame, machine = (
+        "{:+.1f} % ({:+.1f} to {:+.1f} %)".format(*outcome[kind])
+        for kind in ("frame_percent", "machine_percent")
+    )
+    return f"a frame took {frame} longer, work of no model {machine}"
 
 
 def lost_lanes(accuracy: Accuracy, points: float, seed: int) -> Accuracy:

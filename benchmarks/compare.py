@@ -99,6 +99,11 @@ def compare(
     return Outcome(tuple(verdicts), tuple(other or noise))
 
 
+def machine_ratio(base: BenchmarkReport, new: BenchmarkReport) -> tuple[float, float, float]:
+    """Time that the work of no model took in the new report over that in the base, interval."""
+    return ratio_interval(base.latency.canary_per_start(), new.latency.canary_per_start())
+
+
 def check_gates(gates: Sequence[str] | None) -> None:
     """Refuse a gate that no report ever has, before anything is measured."""
     figures = {f"{stage} p50" for stage in STAGES} | {QUIET, "total p99"}
@@ -124,9 +129,7 @@ def _other_machine(base: BenchmarkReport, new: BenchmarkReport) -> list[str]:
 def _unsteady(base: BenchmarkReport, new: BenchmarkReport) -> list[str]:
     """What says that the machine itself was not the same, with the figure."""
     found = []
-    ratio, low, high = ratio_interval(
-        base.latency.canary_per_start(), new.latency.canary_per_start()
-    )
+    ratio, low, high = machine_ratio(base, new)
     if low > 1 + MACHINE or high < 1 / (1 + MACHINE):
         found.append(
             f"work of no model took {100 * (ratio - 1):+.1f} % time ({100 * (low - 1):+.1f} to "

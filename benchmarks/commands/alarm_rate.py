@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--in-turn", action="store_true", help="measure by turns, as `ab` does, not one by one"
     )
-    parser.add_argument("--out", type=Path, help="write what was found as JSON")
+    parser.add_argument("--out", type=Path, help="JSON, written after every pair")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print; exit status 1 when compare was wrong more often than it may."""
-    from benchmarks.alarm_rate import alarm_rate, planted_losses
+    from benchmarks.alarm_rate import alarm_rate, planted_losses, told
     from benchmarks.bench import Plan, bench, bench_in_turn
     from benchmarks.measure import Conditions
     from trt_lane.datasets import open_dataset
@@ -67,17 +67,22 @@ def run(args: argparse.Namespace) -> int:
         plans = [plan(slow_down) for slow_down in slow_downs]
         return bench_in_turn(plans) if args.in_turn else [bench(p) for p in plans]
 
-    found = alarm_rate(measured, args.pairs, args.slow_down, lambda t: print(t, flush=True))
+    def keep(found: dict) -> None:
+        if args.out:
+            write_json(args.out, found)
+
+    found = alarm_rate(measured, args.pairs, args.slow_down, lambda t: print(t, flush=True), keep)
     false = found["same_engine"].get("worse", 0)
     missed = found["slower_engine"].get("no worse", 0)
-    print(f"same engine    {found['same_engine']}: {false} false alarms in {args.pairs}")
-    print(f"{100 * args.slow_down:.0f} % slower    {found['slower_engine']}: {missed} missed")
-    for reason in sorted(set(found["reasons"])):
-        print(f"    {reason}")
+    same, slower = (dict(found[kind]) for kind in ("same_engine", "slower_engine"))
+    print(f"same engine    {same}: {false} false alarms in {args.pairs}")
+    print(f"{100 * args.slow_down:.0f} % slower    {slower}: {missed} missed")
+    for one in found["outcomes"]:
+        if one["verdict"] != ("worse" if one["planted"] else "no worse"):
+            print(f"    {100 * one['planted']:g} % planted, {one['verdict']}: {told(one)}")
     if args.frames:
         found["lost_f1"] = planted_losses(bench(plan(0.0, args.frames)), args.pairs)
         missed += found["lost_f1"].get("no worse", 0)
         print(f"0.5 point of F1 lost    {found['lost_f1']}")
-    if args.out:
-        write_json(args.out, found)
+    keep(found)
     return int(missed > 0 or false > args.pairs / 20)
