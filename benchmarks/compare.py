@@ -151,6 +151,7 @@ def _latency(
     stages = [s for s in base.stages if s in new.stages]
     figures = [(f"{stage} p50", stage, 50.0, MEDIAN) for stage in reversed(stages)]
     figures[1:1] = [(QUIET, "total", 10.0, MEDIAN), ("total p99", "total", 99.0, TAIL)]
+    canaries = (base.canary_per_start(), new.canary_per_start())
     verdicts = []
     for figure, stage, percentile, scale in figures:
         ours, theirs = (
@@ -167,6 +168,8 @@ def _latency(
             word, reason = Word.OTHER, other[0]
         elif noise:
             word, reason = Word.NOISE, noise[0]
+        elif why := _machine_may_be_why(word, scale, ours / canaries[0], theirs / canaries[1]):
+            word, reason = Word.NOISE, why
         gate = figure in gates and (figure != QUIET or word is Word.WORSE)
         verdicts.append(
             Verdict(
@@ -175,6 +178,29 @@ def _latency(
             )
         )  # fmt: skip
     return verdicts
+
+
+def _machine_may_be_why(word: Word, scale: Scale, base: np.ndarray, new: np.ndarray) -> str:
+    """Why times that are worse, or are not, may be so by the machine's own change; "" if not.
+
+    Args:
+        word: of the times themselves.
+        scale: of the figure.
+        base: times over that of the work of no model, for each start.
+        new: likewise.
+    """
+    change = ratio_interval(base, new)[0] - 1
+    if word is Word.WORSE and change <= scale.margin:
+        return (
+            f"against work of no model, timed beside it, it took {100 * change:+.1f} % time: the "
+            "machine may have changed, not the engine; measure by turns (`ab`) or again"
+        )
+    if word in (Word.SAME, Word.BETTER) and change >= scale.limit:
+        return (
+            f"against work of no model, timed beside it, it took {100 * change:+.1f} % time: a "
+            "faster machine may hide a slower engine; measure by turns (`ab`) or again"
+        )
+    return ""
 
 
 def _accuracy(base: Accuracy | None, new: Accuracy | None, gates: Sequence[str]) -> list[Verdict]:

@@ -72,6 +72,45 @@ def test_a_machine_that_became_slower_is_not_blamed_on_the_engine():
     assert "work of no model took +" in outcome.not_comparable[0]
 
 
+def with_unsteady_canary(latency, changes):
+    """Work of no model that took so much more time in each start."""
+    from dataclasses import replace
+
+    starts = tuple(
+        replace(start, canary_ms=start.canary_ms * change)
+        for start, change in zip(latency.starts, changes, strict=True)
+    )
+    return replace(latency, starts=starts)
+
+
+def test_times_that_grew_with_those_of_work_of_no_model_are_no_alarm():
+    # Too uneven to be sure that the machine changed, and as much as the frames did
+    changes = (1.0, 1.1, 1.0, 1.06, 1.04, 1.05)
+    base, new = made_latency(0, apart=0.002), made_latency(1, 10.4, apart=0.002)
+    assert latency_verdict(base, new) == 1
+    drifted = with_unsteady_canary(new, changes)
+    outcome = compare(made_report(base), made_report(drifted))
+    assert outcome.not_comparable == ()
+    assert outcome.verdicts[0].word is Word.NOISE and outcome.exit_status == 2
+    assert "the machine may have changed, not the engine" in outcome.verdicts[0].reason
+
+
+def test_a_slow_down_beyond_the_machine_s_is_worse():
+    changes = (1.0, 1.1, 1.0, 1.06, 1.04, 1.05)
+    new = with_unsteady_canary(made_latency(1, 11.0, apart=0.002), changes)
+    assert latency_verdict(made_latency(0, apart=0.002), new) == 1
+
+
+def test_a_faster_machine_hides_no_slower_engine():
+    changes = (1.0, 0.8, 0.99, 0.8, 0.85, 0.99)
+    base, new = made_latency(0, apart=0.002), made_latency(1, apart=0.002)
+    assert latency_verdict(base, new) == 0
+    outcome = compare(made_report(base), made_report(with_unsteady_canary(new, changes)))
+    assert outcome.not_comparable == ()
+    assert outcome.verdicts[0].word is Word.NOISE and outcome.exit_status == 2
+    assert "a faster machine may hide a slower engine" in outcome.verdicts[0].reason
+
+
 def test_other_programs_in_one_of_the_two_runs_are_told():
     from dataclasses import replace
 
