@@ -64,8 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
                 progress=_bar,
                 bar=progress,
             )
-        table = with_costs(table, watch)
-        table.save(options.out)
+            table = with_costs(table, watch)
+            table.save(options.out)
+            # Only now: a full disk or a kill before this line must not cost hours of learning. What
+            # lies there beside a recipe that learns nothing is another's.
+            if recipe.reconstruction is not None:
+                resume.unlink(missing_ok=True)
     for warning in table.info.get("warnings", ()):
         sys.stderr.write(f"calibrators: warning: {warning}\n")
     words = ""

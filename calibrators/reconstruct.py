@@ -110,7 +110,8 @@ def reconstruct(
         loss: compares a unit's outputs.
         seed: of every random draw; the same seed gives the same table.
         cache_gb: at most so much memory for activations; beyond it they are computed again.
-        resume: file that keeps the state; a run that was cut off goes on from it.
+        resume: file that keeps the state, the last one too: a run that was cut off goes on from it.
+            The caller removes it, when the table lies safely elsewhere.
         bar: wraps the steps with a progress bar.
     """
     student = make_student(graph_module, table, recipe)
@@ -159,7 +160,6 @@ def reconstruct(
         if phase.unit is recipe.unit:
             _harden(student, unit)
         checkpoint.save({"unit": number + 1, "step": 0, **_snapshot(student, None)})
-    checkpoint.remove()
     return student.table(table)
 
 

@@ -38,8 +38,3 @@ class Checkpoint:
         if self.path is not None:
             with atomic_write(self.path) as file:
                 torch.save({"identity": self._identity, "state": state}, file)
-
-    def remove(self) -> None:
-        """The run is over."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

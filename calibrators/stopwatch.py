@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from trt_lane.errors import TrtLaneError
@@ -29,7 +29,7 @@ class Stopwatch(AbstractContextManager):
             except (TrtLaneError, TypeError, ValueError):
                 self._before_s = 0.0
         self.resumed = self._before_s > 0
-        self.seconds = self._before_s
+        self._seconds: float | None = None  # once stopped
         self._stop = threading.Event()
 
     def __enter__(self) -> Stopwatch:
@@ -41,15 +41,24 @@ class Stopwatch(AbstractContextManager):
     def __exit__(self, kind: object, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self.seconds = self._elapsed()
+        self._seconds = self.seconds
         if kind is None:
             self._path.unlink(missing_ok=True)
         else:
-            write_json(self._path, self.seconds)
+            self._keep()
 
-    def _elapsed(self) -> float:
+    @property
+    def seconds(self) -> float:
+        """So far, or in all once it has stopped."""
+        if self._seconds is not None:
+            return self._seconds
         return self._before_s + time.monotonic() - self._start
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
-            write_json(self._path, self._elapsed())
+            self._keep()
+
+    def _keep(self) -> None:
+        # Where the disk is full, that is for the work to say: its error comes first.
+        with suppress(TrtLaneError):
+            write_json(self._path, self.seconds)

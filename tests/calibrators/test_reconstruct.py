@@ -153,7 +153,21 @@ def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch,
     assert state.is_file()
     resumed = reconstruct(graph_module, table, frames, recipe, UnitLoss(), resume=state)
     assert resumed.digest() == whole.digest()
-    assert not state.exists()
+
+
+@pytest.mark.parametrize(("unit", "blocks"), [("network", 0), ("block", 0), ("network", 3)])
+def test_a_finished_run_whose_table_was_lost_is_not_learned_again(case, tmp_path, unit, blocks):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(unit=unit, steps=4, batch=3, block_steps=blocks)
+    state = tmp_path / "state"
+    whole = reconstruct(graph_module, table, frames, recipe, UnitLoss(), resume=state)
+
+    class Never(UnitLoss):
+        def __call__(self, step, out, target):
+            pytest.fail("it learned again")
+
+    again = reconstruct(graph_module, table, frames, recipe, Never(), resume=state)
+    assert again.digest() == whole.digest() != table.digest()
 
 
 class Wearing(UnitLoss):
