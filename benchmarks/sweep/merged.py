@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.accuracy import Accuracy, Form
 from benchmarks.bootstrap import accuracy_of_frames, drawn_frames, f1_of_frames, interval
 from benchmarks.cell_specs import short_spec
-from benchmarks.sweep.plan import FLOAT, SweepCell
+from benchmarks.sweep.plan import SweepCell
 from benchmarks.sweep.tasks import facts
 from trt_lane.model import Metric
 
@@ -31,8 +31,7 @@ def merged(
     accuracies = {c: _joined(c, found) for c, found in shards.items() if c not in failed}
     groups: dict[tuple[str, str, str], list[SweepCell]] = {}
     for cell in cells:
-        method = cell.recipe.name if cell.recipe else FLOAT
-        groups.setdefault((cell.model.name, method, cell.target), []).append(cell)
+        groups.setdefault((cell.model.name, cell.method, cell.target), []).append(cell)
     floats = {cell.model.name: cell for cell in cells if cell.recipe is None}
     rows = []
     for (model, method, target), members in groups.items():
@@ -108,7 +107,7 @@ def _row(seeds: Sequence[Accuracy], reference: Accuracy | None) -> dict[str, Any
         "metric": "accuracy" if tusimple else "F1",
         "value": float(np.mean(values)),
         "per_seed": values,
-        "categories": first.by_category(),
+        "categories": _categories(seeds),
     }
     if not tusimple:
         figures = [accuracy.figures() for accuracy in seeds]
@@ -130,3 +129,12 @@ def _row(seeds: Sequence[Accuracy], reference: Accuracy | None) -> dict[str, Any
     if differences:
         row["points_interval"] = list(interval(np.concatenate(differences)))
     return row
+
+
+def _categories(seeds: Sequence[Accuracy]) -> dict[str, dict[str, Any]]:
+    """As Accuracy.by_category has it, the mean over seeds as the row's value is."""
+    found = [accuracy.by_category() for accuracy in seeds]
+    return {
+        name: {**entry, "engine": float(np.mean([of_seed[name]["engine"] for of_seed in found]))}
+        for name, entry in found[0].items()
+    }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.cell_specs import ModelSpec, RecipeSpec
-from benchmarks.cells import absolute_spec, code_digest, data_digest
+from benchmarks.cells import Cell, absolute_spec, code_digest, data_digest
 from engines.target import BuilderKind, load_target
 from trt_lane.datasets import open_dataset
 from trt_lane.errors import TrtLaneError
@@ -42,12 +42,20 @@ class SweepCell:
     code: str
 
     @property
+    def method(self) -> str:
+        """As it stands in the report: the recipe with its factor, as in the quantisation table."""
+        return FLOAT if self.recipe is None else self._of_table.method_name
+
+    @property
     def label(self) -> str:
         """For messages."""
         if self.recipe is None:
             return f"{self.model.name} {FLOAT}"
-        seed = f" seed {self.seed}" if self.recipe.unit is not None else ""
-        return f"{self.model.name} {self.recipe.name}{seed} {self.target}"
+        return f"{self._of_table.label} {self.target}"
+
+    @property
+    def _of_table(self) -> Cell:
+        return Cell(self.model, self.recipe, self.seed)
 
     def identity(self) -> str:
         """sha256 of all that decides the engine, code and data among it."""
@@ -104,15 +112,22 @@ def plan_cells(
     targets: Sequence[str],
     calibration_frames: int,
 ) -> list[SweepCell]:
-    """All cells, a float one for each model first; seeds only where a recipe learns."""
+    """All cells, a float one for each model first; seeds only where a recipe learns.
+
+    Raises:
+        TrtLaneError: a recipe or target stands there twice, or the data have no labels.
+    """
     if calibration_frames < 1:
         raise TrtLaneError(f"calibration frames is {calibration_frames}; expected 1 or more")
     for name in targets:
         load_target(name)
+    _check_once("targets", targets)
     cells, code = [], code_digest(CODE)
     for model in models:
         if open_dataset(model.data).metric is None:
             raise TrtLaneError(f"{model.data} has no labels; a sweep needs them to score with")
+        # By the names in the report: two files of one stem would be one row of it.
+        _check_once("recipes", [Cell(model, recipe).method_name for recipe in recipes])
         cells.append(SweepCell(model, None, 0, FLOAT, calibration_frames, code))
         cells += [
             SweepCell(model, recipe, seed, target, calibration_frames, code)
@@ -141,3 +156,9 @@ def engine_path(cell: SweepCell, work: Path) -> Path:
 def shard_path(cell: SweepCell, shard: Shard, work: Path) -> Path:
     """Where its results on a shard are kept."""
     return work / cell.identity()[:24] / f"{shard.name}.json"
+
+
+def _check_once(what: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TrtLaneError(f"{what}: {', '.join(twice)} more than once; expected each once")
