@@ -31,7 +31,8 @@ class Form:
         culane: int (frames, 2 + len(MF1_IOUS)): predicted lanes, annotated lanes, lanes found at
             each IoU, drawn by the data set's own rules (CULane's, CurveLanes' or LLAMAS'); None
             where it has no such labels.
-        tusimple: (frames, 3) accuracy, fp, fn; None likewise.
+        tusimple: (frames, 3) accuracy, fp, fn; None likewise. fp is below 0 where more annotated
+            lanes than predicted ones are found, as officially.
         agreement: int (frames, 3) tp, fp, fn against the float graph's lanes (IoU .5); None
             without a float graph.
         distortion_px: (frames,) Lane Distortion Score against them; None likewise.
@@ -48,7 +49,8 @@ class Form:
             expected = _COLUMNS.get(name)
             if not len(values) or values.shape[1:] != (() if expected is None else (expected,)):
                 raise ValueError(f"{name} has shape {values.shape}; expected (frames, {expected})")
-            if not (np.isfinite(values) & (values >= 0)).all():
+            counted = values[:, ::2] if name == "tusimple" else values
+            if not np.isfinite(values).all() or (counted < 0).any():
                 raise ValueError(f"{name} is not finite, or below 0")
         if (
             self.culane is not None
@@ -224,8 +226,11 @@ def figures_of(
     Frames without a label count for the agreement alone.
     """
     labelled = [i for i, label in enumerate(labels) if label.lanes is not None]
+    against = _figures(_form(None, labels, lanes, reference))
+    if not labelled:
+        return against
     form = _form(metric, [labels[i] for i in labelled], [lanes[i] for i in labelled], None)
-    return _figures(form) | _figures(_form(None, labels, lanes, reference))
+    return _figures(form) | against
 
 
 def drawn_row(metric: Metric, found: LaneSet, annotated: LaneSet) -> list[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 DRAWS = 1000
 COVERAGE = 0.95
 SEED = 20240506
+# Indices held at a time: of tens of thousands of frames all draws at once would be gigabytes.
+_HELD = 2_000_000
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
@@ -42,6 +44,14 @@ def accuracy_of_frames(frames: np.ndarray) -> np.ndarray:
 def drawn_frames(frames: int, draws: int = DRAWS, seed: int = SEED) -> np.ndarray:
     """Indices (draws, frames); the same for everything scored on the same frames, so paired."""
     return np.random.default_rng(seed).integers(0, frames, (draws, frames))
+
+
+def drawn_in_parts(frames: int, draws: int = DRAWS, seed: int = SEED) -> Iterator[np.ndarray]:
+    """The rows of `drawn_frames`, a few (n, frames) at a time."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _HELD // frames)
+    for start in range(0, draws, step):
+        yield rng.integers(0, frames, (min(step, draws - start), frames))
 
 
 def interval(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_reports import made_culane, made_latency, made_report
 
-from benchmarks.accuracy import Accuracy, Form, drawn_row, judge
+from benchmarks.accuracy import Accuracy, Form, drawn_row, figures_of, judge
 from benchmarks.bench_report import BenchmarkReport
 from benchmarks.worst_frames import worst_frames
 from trt_lane.datasets.base import Dataset, Label
@@ -123,6 +123,20 @@ def test_data_without_labels_is_judged_by_agreement_alone():
 def test_rows_that_do_not_fit_the_frames_are_refused():
     with pytest.raises(ValueError, match="one row per frame"):
         Accuracy("d", "d", "culane", ("a",), ("",), {"engine": Form(np.zeros((2, 12), int))})
+
+
+def test_fewer_predicted_lanes_than_found_ones_are_a_negative_fp_as_officially():
+    form = Form(tusimple=np.array([[1.0, -1.0, 0.0], [0.9, 0.25, 0.5]]))
+    assert np.array_equal(Form.from_dict(form.to_dict()).tusimple, form.tusimple)
+    for row in ([-0.1, 0.0, 0.0], [0.9, 0.0, -0.5], [0.9, np.nan, 0.0]):
+        with pytest.raises(ValueError, match="not finite, or below 0"):
+            Form(tusimple=np.array([row]))
+
+
+def test_frames_that_have_no_label_are_worth_their_agreement_alone():
+    lanes = [LaneSet.from_lanes([straight(800.0)], HW)]
+    found = figures_of(Metric.CULANE, [Label("a.jpg")], lanes, lanes)
+    assert found == {"agreement F1": 1.0, "LDS px": 0.0}
 
 
 def test_report_and_back_keeps_every_figure(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from benchmarks.bootstrap import (
     accuracy_of_frames,
     drawn_frames,
+    drawn_in_parts,
     f1_of_frames,
     interval,
     recall_of_frames,
@@ -49,3 +50,9 @@ def test_draws_are_the_same_each_time_and_stay_within_the_frames():
 def test_equal_frames_have_an_interval_of_no_width():
     frames = np.tile([0.75, 0, 0], (9, 1))
     assert interval(accuracy_of_frames(frames[drawn_frames(9)])) == (0.75, 0.75)
+
+
+def test_draws_in_parts_are_the_same_draws():
+    parts = list(drawn_in_parts(34_680, 130))
+    assert len(parts) > 2 and max(map(len, parts)) < 130
+    assert np.array_equal(np.concatenate(parts), drawn_frames(34_680, 130))

@@ -278,6 +278,51 @@ def test_labels_of_another_kind_do_not_pass():
     assert words["F1"] is words["accuracy"] is Word.OTHER
 
 
+def tusimple_report(rows):
+    from dataclasses import replace
+
+    from benchmarks.accuracy import Form
+
+    report = made_report(made_latency(0), made_culane(len(rows)))
+    forms = {"engine": Form(tusimple=rows)}
+    return replace(report, accuracy=replace(report.accuracy, metric="tusimple", forms=forms))
+
+
+def test_invented_lanes_are_worse_though_accuracy_stays():
+    base = np.tile([0.95, 0.0, 0.0], (200, 1))
+    new = base.copy()
+    new[::4, 1] = 0.2  # one lane of five in every fourth frame is of no road
+    outcome = compare(tusimple_report(base), tusimple_report(new))
+    found = {v.figure: v for v in outcome.verdicts}
+    assert found["accuracy"].word is Word.SAME
+    assert found["FP"].word is Word.WORSE and found["FP"].gates and outcome.exit_status == 1
+    assert found["FP"].change == pytest.approx(5.0)
+
+
+def test_false_positives_that_are_no_more_decide_only_where_they_were_asked_for():
+    rng = np.random.default_rng(0)
+    base = np.tile([0.95, 0.1, 0.1], (40, 1))
+    new = base.copy()
+    base[rng.choice(40, 8, replace=False), 1] = 0.35
+    new[rng.choice(40, 8, replace=False), 1] = 0.35
+    outcome = compare(tusimple_report(base), tusimple_report(new))
+    (fp,) = [v for v in outcome.verdicts if v.figure == "FP"]
+    assert fp.word is Word.NOISE and not fp.gates and outcome.exit_status == 0
+    assert compare(tusimple_report(base), tusimple_report(new), ["FP"]).exit_status == 2
+
+
+def test_f1_of_all_thresholds_is_judged_too():
+    base, new = made_culane(), made_culane()
+    new[:, 6] = 0  # nothing is found at IoU .7 any more
+    report = made_report(made_latency(0), base)
+    outcome = compare(report, made_report(made_latency(0), new))
+    found = {v.figure: v for v in outcome.verdicts}
+    assert found["F1"].word is Word.SAME
+    assert found["mF1"].word is Word.WORSE
+    figures = report.accuracy.figures()
+    assert found["mF1"].base == pytest.approx(figures["mF1"]["engine"])
+
+
 @pytest.mark.parametrize("frames", [1, 9])
 def test_a_handful_of_frames_tells_nothing_about_f1(frames):
     latency = made_latency(0)
