@@ -38,6 +38,7 @@ from calibrators.recipe import (
 )
 from calibrators.resume import Checkpoint
 from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
+from trt_lane.errors import TrtLaneError
 from trt_lane.models._equalised import equalised
 from trt_lane.scales import ScaleTable
 
@@ -270,12 +271,18 @@ def _learn_unit(
             weight.temperature = annealed_temperature(
                 step, recipe.steps, recipe.temperature, recipe.warm_up
             )
-        total = loss(step, stretch(inputs), target)
+        out = stretch(inputs)
+        # Before the loss, which may decode the heads.
+        if not all(map(_is_finite, out.values())):
+            raise _diverged(unit, step, recipe)
+        total = loss(step, out, target)
         beta = annealed_beta(step, recipe.steps, recipe.warm_up)
         if beta is not None and recipe.learn_rounding and weights:
             decided = sum(w.regulariser(beta) for w in weights)
             scale = 1 / count if recipe.unit is UnitKind.NETWORK else 1.0
             total = total + recipe.regularisation * scale * decided
+        if not _is_finite(total):
+            raise _diverged(unit, step, recipe)
         for group in optimiser.param_groups:
             if group["params"][0].ndim == 0:  # activation steps: cosine to 0, as QDrop does
                 group["lr"] = recipe.lr_steps * _cosine(step, recipe.steps)
@@ -285,9 +292,29 @@ def _learn_unit(
         if time.monotonic() - saved_at > SAVE_EVERY_S:
             save(step + 1, optimiser)
             saved_at = time.monotonic()
-    for group in groups:
-        for parameter in group["params"]:
-            parameter.requires_grad_(False)
+    # What the last step did shows in no loss.
+    learned = [p for group in groups for p in group["params"]]
+    if not all(map(_is_finite, (*learned, *(a.log_step.exp() for a in activations)))):
+        raise _diverged(unit, recipe.steps - 1, recipe)
+    for parameter in learned:
+        parameter.requires_grad_(False)
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
+def _diverged(unit: Unit, step: int, recipe: ReconstructionRecipe) -> TrtLaneError:
+    rates = {
+        "lr_rounding": recipe.lr_rounding if recipe.learn_rounding else None,
+        "lr_steps": recipe.lr_steps if recipe.learn_steps else None,
+        "lr_biases": recipe.lr_biases if recipe.learn_biases else None,
+    }
+    used = " / ".join(f"{name} ({rate:g})" for name, rate in rates.items() if rate is not None)
+    return TrtLaneError(
+        f"reconstruction of {unit.name}, step {step}: the loss is not finite; lower {used} in the "
+        "recipe's [reconstruction]"
+    )
 
 
 def _inside(

@@ -1,6 +1,7 @@
 """Reconstruction on small networks: it learns, resumes exactly, and keeps to its units."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from calibrators.losses import UnitLoss
 from calibrators.recipe import QuantRecipe, ReconstructionRecipe, TensorRecipe
 from calibrators.reconstruct import make_student, phases, reconstruct
 from calibrators.units import Stretch, block_units, layer_units, network_unit
+from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import fold
 from trt_lane.models._resnet import BasicBlock
 
@@ -168,6 +170,48 @@ def test_a_finished_run_whose_table_was_lost_is_not_learned_again(case, tmp_path
 
     again = reconstruct(graph_module, table, frames, recipe, Never(), resume=state)
     assert again.digest() == whole.digest() != table.digest()
+
+
+class Diverging(UnitLoss):
+    """Leaves the finite numbers at a step: by its value, or by its gradient alone."""
+
+    def __init__(self, step, factor):
+        super().__init__()
+        self.at, self.factor = step, factor
+
+    def __call__(self, step, out, target):
+        total = super().__call__(step, out, target)
+        if step < self.at:
+            return total
+        # The slope of a root at 0 has no bound: 0 by value.
+        return self.factor * total if self.factor else total + (total - total).sqrt()
+
+
+@pytest.mark.parametrize("unit", ["block", "network"])
+@pytest.mark.parametrize(("factor", "told"), [(np.inf, 2), (np.nan, 2), (0, 3)])
+@pytest.mark.parametrize(
+    ("learn", "rates"),
+    [
+        ({}, "lr_rounding (0.01) / lr_steps (0.001)"),
+        ({"learn_steps": False}, "lr_rounding (0.01)"),
+        ({"learn_rounding": False, "learn_biases": True}, "lr_steps (0.001) / lr_biases (0.01)"),
+    ],
+)
+def test_a_recipe_that_diverges_is_told_which_rates_to_lower(
+    case, unit, factor, told, learn, rates
+):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(unit=unit, steps=6, batch=3, **learn)
+    message = f"step {told}: the loss is not finite; lower {rates} in the recipe"
+    with pytest.raises(TrtLaneError, match=re.escape(message)):
+        reconstruct(graph_module, table, frames, recipe, Diverging(2, factor))
+
+
+def test_a_last_step_that_diverges_is_told_too(case):
+    graph_module, frames, table = case
+    recipe = ReconstructionRecipe(steps=3, batch=3)
+    with pytest.raises(TrtLaneError, match="step 2: the loss is not finite"):
+        reconstruct(graph_module, table, frames, recipe, Diverging(2, 0))
 
 
 class Wearing(UnitLoss):
