@@ -11,6 +11,8 @@ from calibrators.units import Unit
 from trt_lane.models._folded import INPUT
 
 Batch = tuple[dict[str, Tensor], dict[str, Tensor]]
+# Inputs from the quantised prefix, the same from the float network, targets.
+Parts = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 _CHUNK = 4  # frames that run through a network at once
 
 
@@ -40,15 +42,15 @@ class ActivationCache:
             mixed: whether each input element is float with probability one half (QDrop).
         """
         only_image = unit.inputs == (INPUT,)
+        # The image is the same to both networks, and is held once for all units: as the frames.
+        made = tuple(name for name in unit.inputs if name != INPUT)
 
-        def compute(indices: Tensor) -> tuple[dict, dict, dict]:
+        def compute(indices: Tensor) -> Parts:
             frames = self.frames[indices]
-            floats = _tap(self.teacher, frames, (*unit.inputs, *unit.outputs))
+            floats = _tap(self.teacher, frames, (*made, *unit.outputs))
             targets = {name: floats[name] for name in unit.outputs}
-            if only_image:
-                return {INPUT: frames}, {}, targets
-            inputs_float = {name: floats[name] for name in unit.inputs}
-            return _tap(self.student, frames, unit.inputs), inputs_float, targets
+            inputs_float = {name: floats[name] for name in made}
+            return _tap(self.student, frames, made) if made else {}, inputs_float, targets
 
         per_frame = sum(
             t.numel() * t.element_size()
@@ -62,6 +64,11 @@ class ActivationCache:
 
         def draw(indices: Tensor) -> Batch:
             inputs, inputs_float, targets = fetch(indices)
+            if INPUT in unit.inputs:
+                image = {INPUT: self.frames[indices]}
+                # In the unit's order: each input draws in its turn.
+                inputs = {name: {**inputs, **image}[name] for name in unit.inputs}
+                inputs_float = {**inputs_float, **image}
             if mixed and not only_image:
                 inputs = {
                     name: torch.where(torch.rand_like(value) < 0.5, inputs_float[name], value)
@@ -71,12 +78,15 @@ class ActivationCache:
 
         return draw
 
-    def _stored(self, compute: Callable) -> Callable[[Tensor], tuple[dict, dict, dict]]:
-        chunks = [compute(c) for c in torch.arange(self.frame_count).split(_CHUNK)]
-        stored = tuple(
-            {name: torch.cat([chunk[part][name] for chunk in chunks]) for name in chunks[0][part]}
-            for part in range(3)
-        )
+    def _stored(self, compute: Callable[[Tensor], Parts]) -> Callable[[Tensor], Parts]:
+        stored: Parts = ({}, {}, {})
+        for chosen in torch.arange(self.frame_count).split(_CHUNK):
+            for part, found in zip(stored, compute(chosen), strict=True):
+                for name, value in found.items():
+                    # Filled in place: chunks that wait to be joined would take the budget twice.
+                    if name not in part:
+                        part[name] = value.new_empty(self.frame_count, *value.shape[1:])
+                    part[name][chosen] = value
         return lambda indices: tuple({k: v[indices] for k, v in part.items()} for part in stored)
 
 
