@@ -67,6 +67,7 @@ class BenchmarkReport:
         if isinstance(slower, (int, float)) and slower > 0:
             found.insert(0, f"every frame was made {100 * slower:g} % slower on purpose")
         found += [f"throttled: {reason}" for reason in self.environment.throttled()]
+        found += self.environment.warnings()
         others = self.environment.other_cores
         if others is not None and others > 0.1:
             found.append(f"other programs kept {others:.1f} cores busy meanwhile")

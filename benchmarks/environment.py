@@ -15,19 +15,23 @@ from statistics import median
 from typing import Any
 
 from benchmarks.machine import machine, versions
+from trt_lane.backends.cuda_driver import CudaDriver
 from trt_lane.device import sysfs, tegrastats
 from trt_lane.device.nvml import Nvml
 from trt_lane.device.state import DeviceState
+from trt_lane.errors import TrtLaneError
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCK_SHARE = 0.05  # clocks further apart are another machine, for what a figure is worth
 # What computes while a frame goes through; a workshop's other packages may change.
-PACKAGES = ("numpy", "opencv-python", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "pycuda")
+PACKAGES = ("numpy", "opencv-python", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13")
 # Two figures of which one of these differs are of two devices; of the rest a difference is told.
 IDENTITY = (
     *("cpu", "cores", "threads", "board", "gpu", "sm", "gpu_memory", "jetpack", "l4t"),
     *("driver", "system", "python", "runtime", "power_mode", "clocks_locked", "cpu_governor"),
 )
+
+NAME_THE_GPU = "pip install nvidia-ml-py and measure again"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,16 @@ class Environment:
             reasons |= {f"{k} thermal limit" for k, n in last.items() if n > first.get(k, n)}
         return tuple(sorted(reasons))
 
+    @property
+    def gpu_unknown(self) -> bool:
+        """Whether an engine ran on a GPU of which neither its name nor the board's is known."""
+        on_gpu = str(self.facts.get("runtime", "")).startswith("tensorrt")
+        return on_gpu and not (self.facts.get("gpu") or self.facts.get("board"))
+
+    def warnings(self) -> list[str]:
+        """What to know of the machine before believing the figures, besides `throttled`."""
+        return [f"the GPU is unknown; {NAME_THE_GPU}"] if self.gpu_unknown else []
+
     def energy_j(self) -> float | None:
         """Joules while it measured: by the device's counter, else by its power; None without."""
         if len(self.states) < 2:
@@ -95,6 +109,8 @@ class Environment:
             ours, theirs = self.facts.get(name), other.facts.get(name)
             if ours != theirs:
                 found.append(f"{name.replace('_', ' ')} is {ours or '?'} against {theirs or '?'}")
+        if self.gpu_unknown and other.gpu_unknown:
+            found.append(f"the GPU is unknown on both sides; {NAME_THE_GPU}")
         for name in sorted(self.versions.keys() | other.versions.keys()):
             ours, theirs = self.versions.get(name), other.versions.get(name)
             if ours != theirs:
@@ -137,6 +153,8 @@ class EnvironmentReader:
         self._facts = {**base, "runtime": runtime, **sysfs.facts(), **_power_mode()}
         if self._nvml is not None:
             self._facts |= self._nvml.facts()
+        if runtime.startswith("tensorrt"):
+            self._facts = {**driver_facts(), **self._facts}
 
     def __enter__(self) -> EnvironmentReader:
         return self
@@ -197,6 +215,19 @@ class EnvironmentReader:
             own_seconds / elapsed,
             busy,
         )
+
+
+def driver_facts(library: str | None = None) -> dict[str, str]:
+    """Compute capability and CUDA version, by the driver that ran the engine; {} without one.
+
+    Args:
+        library: of the driver; None for the system's.
+    """
+    try:
+        driver = CudaDriver(library=library)
+        return {"sm": f"sm_{driver.compute_capability}", "cuda_driver": driver.version}
+    except TrtLaneError:
+        return {}
 
 
 def git_commit(root: Path = ROOT) -> str:

@@ -1,9 +1,13 @@
+import ast
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from made_reports import made_latency, made_report
 
-from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds
+from benchmarks.environment import Environment, EnvironmentReader, cpu_seconds, driver_facts
 from trt_lane.device.state import DeviceState
 
 FACTS = {"cpu": "Model T", "cores": 2, "threads": 1, "runtime": "onnxruntime 1.32.0"}
@@ -34,6 +38,47 @@ def test_the_same_machine_has_no_differences():
 def test_another_device_or_version_is_named(other, words):
     (found,) = environment().differences(other)
     assert words in found
+
+
+ON_GPU = {"runtime": "tensorrt 10.3.0", "sm": "sm_89"}
+
+
+def test_two_gpus_that_nobody_named_are_not_one_device():
+    unnamed = environment(**ON_GPU)
+    (found,) = unnamed.differences(environment(**ON_GPU))
+    assert found.startswith("the GPU is unknown on both sides; pip install nvidia-ml-py")
+    assert unnamed.warnings() == ["the GPU is unknown; pip install nvidia-ml-py and measure again"]
+    (found,) = unnamed.differences(environment(**ON_GPU, gpu="NVIDIA GeForce RTX 4090"))
+    assert found == "gpu is ? against NVIDIA GeForce RTX 4090"
+
+
+@pytest.mark.parametrize("name", [{"gpu": "RTX 4090"}, {"board": "NVIDIA Jetson AGX Orin"}])
+def test_a_gpu_is_known_by_its_own_name_or_the_boards(name):
+    known = environment(**ON_GPU, **name)
+    assert known.differences(known) == [] and known.warnings() == []
+
+
+def test_a_report_of_a_gpu_that_nobody_named_warns():
+    report = made_report(made_latency(0), **ON_GPU)
+    assert any("pip install nvidia-ml-py" in warning for warning in report.warnings())
+    assert not any("GPU" in warning for warning in made_report(made_latency(0)).warnings())
+
+
+def test_without_nvml_the_driver_tells_compute_capability_and_cuda(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "backends")
+    from recording import Recording
+
+    recording = Recording()
+    recording.reset(capability=89)
+    assert driver_facts(str(recording.path)) == {"sm": "sm_89", "cuda_driver": "12.6"}
+    assert driver_facts("no_such_driver.so") == {}
+
+
+def test_who_installs_for_a_gpu_or_in_the_workshop_gets_the_module_that_names_the_gpu():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in ("gpu", "workshop"):
+        listed = ast.literal_eval(re.search(rf"^{extra} = (\[.*?\])$", text, re.M | re.S)[1])
+        assert any(entry.startswith("nvidia-ml-py>=") for entry in listed), extra
 
 
 def test_another_clock_is_another_machine():
