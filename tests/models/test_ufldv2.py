@@ -102,3 +102,17 @@ def test_image_of_a_frame_has_the_input_size():
     image = get_model("ufldv2.r18_culane").image
     assert isinstance(image, ImageSpec)
     assert image.to_tensor(np.zeros((590, 1640, 3), np.uint8)).shape == (3, 320, 1600)
+
+
+@pytest.mark.parametrize("layers", [18, 34])
+def test_tusimple_reads_every_lane_from_the_rows_as_it_is_officially_scored(layers):
+    model = get_model(f"ufldv2.r{layers}_tusimple")
+    decoder = model.decoder
+    assert (decoder.row_lanes, decoder.column_lanes) == ((0, 1, 2, 3), ())
+    rng = np.random.default_rng(0)
+    heads = {k: rng.normal(0, 1, s).astype(np.float32) for k, s in decoder.head_shapes.items()}
+    heads["exist_row"][1] += 20
+    lanes = decoder(**heads)
+    assert len(lanes) == 4
+    heads["loc_col"] += 100 * rng.normal(0, 1, heads["loc_col"].shape).astype(np.float32)
+    assert np.array_equal(decoder(**heads).points, lanes.points, equal_nan=True)

@@ -14,7 +14,7 @@ from trt_lane.plugin_library import LANES_DROPPED
 CULANE = RowColumnAnchor(
     (590, 1640), 72, 81, 200, 100, top=0.42, above_rows=72 / 2, above_columns=81 / 4
 )
-TUSIMPLE = RowColumnAnchor(
+TUSIMPLE_COLUMNS = RowColumnAnchor(
     *((720, 1280), 56, 41, 100, 100),
     top=160 / 720,
     bottom=710 / 720,
@@ -23,6 +23,7 @@ TUSIMPLE = RowColumnAnchor(
     above_columns=3,
     refit=Refit.COLUMNS,
 )
+TUSIMPLE = replace(TUSIMPLE_COLUMNS, row_lanes=(0, 1, 2, 3), column_lanes=(), refit=Refit.NONE)
 CURVELANES = RowColumnAnchor(
     *((1440, 2560), 72, 41, 200, 100),
     top=0.4,
@@ -108,7 +109,12 @@ def _cases() -> list[Case]:
     one["exist_row"][0, :, 1] += 99
     return [
         Case("typical", CULANE, typical),
-        _refitted("full_size_tusimple", TUSIMPLE, with_lanes(TUSIMPLE, (1, 2), (0, 3), seed=7)),
+        Case("full_size_tusimple", TUSIMPLE, with_lanes(TUSIMPLE, (0, 1, 3), (2,), seed=9)),
+        _refitted(
+            "full_size_tusimple_columns",
+            TUSIMPLE_COLUMNS,
+            with_lanes(TUSIMPLE_COLUMNS, (1, 2), (0, 3), seed=7),
+        ),
         _refitted(
             "full_size_curvelanes",
             CURVELANES,

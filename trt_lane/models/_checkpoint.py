@@ -27,6 +27,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 WRAPPER_DEPTH = 4
 # DataParallel, torch.compile.
 PREFIXES = ("module.", "_orig_mod.")
+# pytorch-auto-drive's own loader renames them too (utils/common.py): its files of early 2021.
+FORMER_PREFIXES = {"aux_head.": "lane_classifier."}
 # Counters of the `thop` profiler, saved by accident.
 PROFILER_SUFFIXES = ("total_ops", "total_params")
 COUNTER = "num_batches_tracked"  # absent before PyTorch 0.4.1 and from frozen batch norms
@@ -95,7 +97,7 @@ def _file(model: LaneModel) -> str:
 
 
 def _fitted(model: LaneModel, expected: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    found = _cleaned(_read(path), path)
+    found = _renamed(_cleaned(_read(path), path), expected)
     found = {
         key: value
         for key, value in found.items()
@@ -211,6 +213,20 @@ def _cleaned(content: Any, path: Path) -> dict[str, Tensor]:
             f"{', '.join(WRAPPERS)}"
         )
     return tensors
+
+
+def _renamed(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keys as they are today, where a file is of a time before its code renamed them."""
+    for former, present in FORMER_PREFIXES.items():
+        if any(key.startswith(former) for key in expected) or not any(
+            key.startswith(present) for key in expected
+        ):
+            continue
+        found = {
+            present + key[len(former) :] if key.startswith(former) else key: value
+            for key, value in found.items()
+        }
+    return found
 
 
 def _plain(key: str) -> str:
