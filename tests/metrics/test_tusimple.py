@@ -94,6 +94,14 @@ def test_lane_of_wrong_length_is_refused():
         score_image([[1, 2, 3]], [LANE], ROWS)
 
 
+def test_a_row_without_a_point_inside_a_lane_of_rows_is_minus_two_as_officially():
+    rows = [300, 310, 320]
+    on_rows = LaneSet.from_lanes([[[120, 320.001], [100, 300]]], (720, 1280))
+    assert file_columns(on_rows, rows) == [[100.0, -2, 120.0]]
+    between = LaneSet.from_lanes([[[125, 325], [100, 300]]], (720, 1280))
+    assert file_columns(between, rows) == [[100.0, 110.0, 120.0]]
+
+
 def test_file_columns_hold_minus_two_outside_lane_and_frame():
     lanes = LaneSet.from_lanes([[[-10, 719], [10, 699]], [[300, 100], [300, 50]]], (720, 1280))
     (columns,) = file_columns(lanes, [690, 700, 709, 710, 720])

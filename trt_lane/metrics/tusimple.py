@@ -19,6 +19,7 @@ EXTRA_LANES = 2  # more predicted lanes than annotated ones plus this: the image
 SCORED_LANES = 4  # of five annotated lanes the worst one is forgiven
 ABSENT_X = -100.0  # two absent points agree; an absent and a present one never do
 FILE_ABSENT_X = -2  # "no point" in TuSimple's files
+ROW_TOLERANCE_PX = 1e-2  # rows that a decoder reckoned from fractions of the frame
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,18 @@ def mean(scores: Iterable[TusimpleScore]) -> TusimpleScore:
 def file_columns(lanes: LaneSet, h_samples: Sequence[float] | np.ndarray) -> list[list[float]]:
     """Lanes as TuSimple's files hold them: x at each row, -2 where there is none.
 
-    Columns are rounded to a hundredth of a pixel; lanes without a point at any row are left out.
+    Columns are rounded to a hundredth of a pixel; lanes without a point at any row are left out. A
+    lane whose points lie on the rows has -2 between them, too, as the official code of row-wise
+    detectors writes it (eval_wrapper.py of UFLDv2, lane_as_segmentation_inference.py of
+    pytorch-auto-drive); any other is interpolated.
     """
+    rows = np.asarray(h_samples, np.float64)
     columns = []
-    for xs in lanes.at_rows(np.asarray(h_samples)):
+    for points, xs in zip(lanes.points, lanes.at_rows(rows), strict=True):
+        ys = points[np.isfinite(points).all(axis=1), 1]
+        on_row = np.abs(ys[:, None] - rows) < ROW_TOLERANCE_PX
+        if len(ys) and on_row.any(axis=1).all():
+            xs = np.where(on_row.any(axis=0), xs, np.nan)
         present = np.isfinite(xs) & (xs >= 0) & (xs < lanes.frame_hw[1])
         if present.any():
             values = [
