@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ BREAKS = 3
 RAY_RETRIES = 3
 LARGE_BYTES = 1 << 20
 REACH_S = 5.0
+REASON_CHARACTERS = 300
 ROOT = Path(__file__).resolve().parents[2]
 NOT_SENT = (".git", ".venv", "build", "docs", "tests", "dist")
 
@@ -148,7 +150,7 @@ class RayPool:
     ) -> Iterator[tuple[int, Any]]:
         """As Pool.run; Ray makes calls that were lost with a worker again, on any machine."""
         ray = self._ray
-        remote = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(function)
+        remote = ray.remote(num_cpus=1, max_retries=RAY_RETRIES)(_guarded)
         stored: dict[int, Any] = {}
 
         def argument(value: Any) -> Any:
@@ -159,7 +161,9 @@ class RayPool:
                 stored[id(value)] = ray.put(value)
             return stored[id(value)]
 
-        pending = {remote.remote(*map(argument, call)): index for index, call in enumerate(calls)}
+        pending = {
+            remote.remote(function, *map(argument, call)): index for index, call in enumerate(calls)
+        }
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
             for reference in done:
@@ -197,11 +201,16 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
     global _calls
     _calls = 1
     try:
-        return function(*arguments)
+        return _guarded(function, *arguments)
     except SystemExit:
         os._exit(_ENDED)
     finally:
         _calls = 0
+
+
+def _guarded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a worker: an exception that the parent cannot read back would break the whole pool."""
+    return _value(partial(function, *arguments))
 
 
 def _check_reachable(address: str) -> None:
@@ -219,8 +228,18 @@ def _check_reachable(address: str) -> None:
 
 
 def _value(result: Callable[[], Any]) -> Any:
-    """What a call gave, or a Failure where that is a user's mistake or the machine's refusal."""
+    """What a call gave, or a Failure: one call that raises must not cost what the others give."""
     try:
         return result()
-    except (TrtLaneError, OSError) as error:
-        return Failure(" ".join(str(error).split()) or type(error).__name__)
+    except BrokenProcessPool:  # no word of this call: its worker died, or one beside it
+        raise
+    except Exception as error:
+        return Failure(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """One line; what is no user's mistake or machine's refusal tells its type too."""
+    if isinstance(error, (TrtLaneError, OSError)):
+        return " ".join(str(error).split()) or type(error).__name__
+    first = next(filter(None, map(str.strip, str(error).splitlines())), "")
+    return f"{type(error).__name__}: {first[:REASON_CHARACTERS]}".removesuffix(": ")

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 
 from benchmarks.accuracy import drawn_row
+from benchmarks.sweep.pools import REASON_CHARACTERS
 from engines.build import LAYERS_NAME, read_layers
 from engines.card import read_card, read_onnx
 from engines.graph_runner import GraphRunner
@@ -29,7 +30,6 @@ from trt_lane.model import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE, GRAPH = "engine", "model.onnx"
-_REASON_CHARACTERS = 300
 
 
 def make_engine(commands: list[list[str]]) -> bytes:
@@ -122,4 +122,4 @@ def _run(words: list[str], folder: Path) -> None:
     )
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise TrtLaneError(f"{' '.join(words[:3])}: {said[:_REASON_CHARACTERS]}")
+        raise TrtLaneError(f"{' '.join(words[:3])}: {said[:REASON_CHARACTERS]}")
