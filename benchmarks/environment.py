@@ -18,7 +18,7 @@ from benchmarks.machine import machine, versions
 from trt_lane.backends.cuda_driver import CudaDriver
 from trt_lane.device import sysfs, tegrastats
 from trt_lane.device.nvml import Nvml
-from trt_lane.device.state import DeviceState
+from trt_lane.device.state import OVER_CURRENT, DeviceState
 from trt_lane.errors import TrtLaneError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ IDENTITY = (
     *("driver", "system", "python", "runtime", "power_mode", "clocks_locked", "cpu_governor"),
 )
 
+ON_ORIN = " (on Jetson Orin 1: under-voltage, 2: average, 3: momentary current)"
 NAME_THE_GPU = "pip install nvidia-ml-py and measure again"
 
 
@@ -75,11 +76,8 @@ class Environment:
 
     def throttled(self) -> tuple[str, ...]:
         """Why the device held its clocks down at some time while it measured."""
-        reasons = {reason for state in self.states[1:] for reason in state.throttle}
-        if len(self.states) > 1:
-            first, last = self.states[0].throttle_counts, self.states[-1].throttle_counts
-            reasons |= {f"{k} thermal limit" for k, n in last.items() if n > first.get(k, n)}
-        return tuple(sorted(reasons))
+        reasons = {reason for state in self.states[1:] for reason in state.throttle or ()}
+        return tuple(sorted(reasons | {k for k in self._rises() if not _is_over_current(k)}))
 
     @property
     def gpu_unknown(self) -> bool:
@@ -89,7 +87,12 @@ class Environment:
 
     def warnings(self) -> list[str]:
         """What to know of the machine before believing the figures, besides `throttled`."""
-        return [f"the GPU is unknown; {NAME_THE_GPU}"] if self.gpu_unknown else []
+        found = [f"the GPU is unknown; {NAME_THE_GPU}"] if self.gpu_unknown else []
+        rises = {k: n for k, n in self._rises().items() if _is_over_current(k)}
+        if rises:
+            told = ", ".join(f"{kind} rose by {rise}" for kind, rise in rises.items())
+            found.append(f"{told} meanwhile{ON_ORIN}: look at clocks and supply")
+        return found
 
     def energy_j(self) -> float | None:
         """Joules while it measured: by the device's counter, else by its power; None without."""
@@ -123,12 +126,20 @@ class Environment:
                 found.append(f"{part} clock was {_mhz(ours)} against {_mhz(theirs)}")
         return found
 
+    def _rises(self) -> dict[str, int]:
+        """Events while it measured, by kind."""
+        return self.states[-1].events_since(self.states[0]) if self.states else {}
+
     def _clocks(self) -> dict[str, float]:
         """Median clock of each part while it measured; around it where that was too short."""
         states = [s for s in self.states if s.when == "during"] or self.states
         during = [state.clocks_mhz for state in states]
         parts = {part for clocks in during for part in clocks}
         return {p: median(c[p] for c in during if p in c) for p in parts}
+
+
+def _is_over_current(kind: str) -> bool:
+    return kind.startswith(OVER_CURRENT)
 
 
 def _mhz(clock: float | None) -> str:

@@ -50,7 +50,7 @@ _STATE = {
     "at_s": float,
     "clocks_mhz": Named(float),
     "temperatures_c": Named(float),
-    "throttle": Each(str),
+    "throttle": Maybe(Each(str)),
     "throttle_counts": Named(int),
     **{
         name: Maybe(float)

@@ -167,17 +167,21 @@ def environment(report: BenchmarkReport) -> str:
     if found.other_cores is not None:
         rows += [["cores busy with other programs", f"{found.other_cores:.2f}"]]
     facts = table(["fact", "value"], rows, words=(1,))
-    states = [_state(state) for state in found.states]
-    head = ["when", "s", "MHz", "°C", "W", "load", "throttled"]
-    shown = table(head, [states[0], *states[-1:]] if len(states) > 2 else states)
+    head = ["when", "s", "MHz", "°C", "W", "load", "throttled, events"]
+    states = found.states
+    shown = table(head, _states((states[0], states[-1])))
     if len(states) > 2:
-        shown += (
-            f"<details><summary>all {len(states)} readings</summary>{table(head, states)}</details>"
-        )
+        every = table(head, _states(states))
+        shown += f"<details><summary>all {len(states)} readings</summary>{every}</details>"
     return section("Environment", facts + shown)
 
 
-def _state(state: DeviceState) -> list[str]:
+def _states(states: Sequence[DeviceState]) -> list[list[str]]:
+    """A row each; events are counted from the row above."""
+    return [_state(*pair) for pair in zip(states, (None, *states), strict=False)]
+
+
+def _state(state: DeviceState, before: DeviceState | None) -> list[str]:
     return [
         state.when,
         f"{state.at_s:.0f}",
@@ -185,8 +189,17 @@ def _state(state: DeviceState) -> list[str]:
         _pairs(state.temperatures_c, 1),
         "-" if state.power_w is None else number(state.power_w),
         "-" if state.load_average is None else f"{state.load_average:.2f}",
-        ", ".join(state.throttle) or "no",
+        _throttled(state, before),
     ]
+
+
+def _throttled(state: DeviceState, before: DeviceState | None) -> str:
+    """Reasons and events since the row above; "–" where nothing on the device could tell."""
+    rises = state.events_since(before) if before else {}
+    words = [*(state.throttle or ()), *(f"{kind} +{rise}" for kind, rise in rises.items())]
+    counted = before is not None and before.throttle_counts.keys() & state.throttle_counts.keys()
+    nothing = "no" if counted or state.throttle is not None else "–"
+    return ", ".join(words) or nothing
 
 
 def _categories(report: BenchmarkReport, forms: Sequence[str]) -> str:

@@ -89,7 +89,7 @@ def test_another_clock_is_another_machine():
 
 
 def test_throttling_is_told_from_reasons_and_from_counters():
-    before, after = ({"core": n} for n in (7, 9))
+    before, after = ({"core thermal limit": n} for n in (7, 9))
     held = environment(
         state("before", throttle_counts=before),
         state("during", throttle=("software power cap",)),
@@ -97,7 +97,17 @@ def test_throttling_is_told_from_reasons_and_from_counters():
     )
     assert held.throttled() == ("core thermal limit", "software power cap")
     free = environment(state("before", throttle_counts=before), state("after"))
-    assert free.throttled() == ()
+    assert free.throttled() == () and held.warnings() == []
+
+
+def test_over_current_is_a_warning_and_no_other_device():
+    before, after = ({"over-current 2": 15, "over-current 3": n} for n in (7, 186))
+    found = environment(
+        state("before", throttle_counts=before), state("after", throttle_counts=after)
+    )
+    assert found.throttled() == () and found.differences(environment()) == []
+    (warning,) = found.warnings()
+    assert warning.startswith("over-current 3 rose by 179 meanwhile")
 
 
 def test_energy_is_the_counters_rise_and_a_counter_that_wrapped_says_nothing():

@@ -14,6 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.accuracy import Form
 from benchmarks.html import page
 from benchmarks.html.charts import number
+from trt_lane.device.state import DeviceState
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 VOID = {"meta", "link", "img", "rect", "line", "path", "br"}
@@ -117,6 +118,26 @@ def test_a_long_runs_states_are_behind_a_click_but_for_the_first_and_the_last(re
     shown = open_part[open_part.index("<h2>Environment") :]
     assert shown.count("<td>before</td>") == shown.count("<td>after</td>") == 1
     assert "<td>during</td>" not in shown and click.count("<td>during</td>") == 89
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ({}, {}, ("–", "–")),
+        ({"throttle": ()}, {"throttle": ("hot",)}, ("no", "hot")),
+        ({"throttle_counts": {"core thermal limit": 7}},) * 2 + (("–", "no"),),
+        (
+            {"throttle_counts": {"over-current 3": 7}},
+            {"throttle_counts": {"over-current 3": 9}, "throttle": ()},
+            ("–", "over-current 3 +2"),
+        ),
+    ],
+)
+def test_throttling_is_denied_only_where_something_could_tell(report, before, after, words):
+    states = (DeviceState(when="before", **before), DeviceState(when="after", **after))
+    found = page(replace(report, environment=replace(report.environment, states=states)))
+    rows = re.findall("<tr><td>(?:before|after)</td>.*?</tr>", found)
+    assert tuple(re.findall("<td>([^<]*)</td></tr>", row)[0] for row in rows) == words
 
 
 def test_p99_is_marked_only_where_enough_frames_tell_it(html):

@@ -166,8 +166,47 @@ def test_a_pcs_throttle_events_and_energy_are_read(tmp_path):
         "sys/class/powercap/intel-rapl:1/energy_uj": "1500000\n",
     }
     state = sysfs.state(write(tmp_path, files))
-    assert state.throttle_counts == {"core": 9}
+    assert state.throttle_counts == {"core thermal limit": 9}
+    assert state.throttle is None
     assert state.energy_j == 6.5
+
+
+OVER_CURRENT = {
+    "sys/class/hwmon/hwmon1/name": "ina3221\n",
+    "sys/class/hwmon/hwmon1/oc1_event_cnt": "99\n",
+    "sys/class/hwmon/hwmon3/name": "soctherm_oc\n",
+    "sys/class/hwmon/hwmon3/oc1_event_cnt": "0\n",
+    "sys/class/hwmon/hwmon3/oc2_event_cnt": "15\n",
+    "sys/class/hwmon/hwmon3/oc3_event_cnt": "27390\n",
+    "sys/class/hwmon/hwmon3/oc3_throt_en": "1\n",
+}
+
+
+def test_a_jetsons_over_current_events_are_counted(tmp_path):
+    state = sysfs.state(write(tmp_path, {**JETSON, **OVER_CURRENT}))
+    assert state.throttle_counts == {
+        "over-current 1": 0,
+        "over-current 2": 15,
+        "over-current 3": 27390,
+    }
+    assert state.throttle is None
+
+
+@pytest.mark.parametrize(("gpu", "words"), [("0", ()), ("1", ("gpu thermal limit",))])
+def test_a_jetson_that_is_hot_says_what_it_slows_down(tmp_path, gpu, words):
+    alerts = {"pwm-fan": "3", "cpu-throttle-alert": "0", "gpu-throttle-alert": gpu}
+    for number, (name, value) in enumerate(alerts.items()):
+        folder = f"sys/class/thermal/cooling_device{number}"
+        write(tmp_path, {f"{folder}/type": f"{name}\n", f"{folder}/cur_state": f"{value}\n"})
+    assert sysfs.state(tmp_path).throttle == words
+
+
+def test_that_nothing_throttles_is_kept_where_only_one_of_two_could_tell():
+    silent, free = DeviceState(), DeviceState(throttle=())
+    assert silent.joined(silent).throttle is None
+    assert silent.joined(free).throttle == free.joined(silent).throttle == ()
+    hot, capped = DeviceState(throttle=("hot",)), DeviceState(throttle=("capped", "hot"))
+    assert hot.joined(capped).throttle == ("hot", "capped")
 
 
 def test_an_empty_root_says_nothing(tmp_path):
@@ -241,4 +280,6 @@ def test_nvml_facts_and_state():
     assert state.throttle == ("software power cap",)
     assert state.power_w == 449.31
     assert state.energy_j is None
+    silent = {**vars(RECORDED), "nvmlDeviceGetCurrentClocksThrottleReasons": not_supported}
+    assert Nvml(SimpleNamespace(**silent), object()).state().throttle is None
     assert state.memory_used_mb == 1000

@@ -83,7 +83,7 @@ class Nvml:
         return DeviceState(
             clocks_mhz=clocks,
             temperatures_c={} if temperature is None else {"gpu": float(temperature)},
-            throttle=throttle_reasons(mask or 0),
+            throttle=None if mask is None else throttle_reasons(mask),
             power_w=None if milliwatts is None else milliwatts / 1000,
             energy_j=None if millijoules is None else millijoules / 1000,
             memory_used_mb=None if memory is None else memory.used / 2**20,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trt_lane.device.state import DeviceState
+from trt_lane.device.state import OVER_CURRENT, DeviceState
 
 # Jetson Linux (L4T) release -> JetPack, from NVIDIA's JetPack archive.
 JETPACK = {
@@ -86,17 +86,12 @@ def state(root: Path = Path("/")) -> DeviceState:
         hertz = _number(device / "cur_freq")
         if hertz is not None:
             clocks["gpu"] = hertz / 1e6
-    counts: dict[str, int] = {}
-    for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count"):
-        value = _number(path)
-        if value is not None:
-            key = path.name.removesuffix("_throttle_count")
-            counts[key] = max(counts.get(key, 0), int(value))
     load = _text(root / "proc/loadavg")
     return DeviceState(
         clocks_mhz=clocks,
         temperatures_c=_temperatures(root),
-        throttle_counts=counts,
+        throttle=_alerts(root),
+        throttle_counts=_events(root),
         energy_j=_package_energy(root),
         load_average=float(load.split()[0]) if load else None,
     )
@@ -128,6 +123,48 @@ def _temperatures(root: Path) -> dict[str, float]:
         if name and value is not None and value > -200_000:  # a sensor that is off says -256 C
             found[name.removesuffix("-thermal")] = value / 1000
     return found
+
+
+def _alerts(root: Path) -> tuple[str, ...] | None:
+    """What a Jetson slows down since it is hot; None where there are no such alerts.
+
+    The kernel has them as cooling devices, "gpu-throttle-alert" and the like, whose state is 0
+    until then.
+    """
+    states = {
+        name: _number(device / "cur_state")
+        for device in sorted(root.glob("sys/class/thermal/cooling_device*"))
+        if (name := _text(device / "type")) and name.endswith("-throttle-alert")
+    }
+    known = {name: state for name, state in states.items() if state is not None}
+    if not known:
+        return None
+    return tuple(
+        f"{n.removesuffix('-throttle-alert')} thermal limit" for n, s in known.items() if s
+    )
+
+
+def _events(root: Path) -> dict[str, int]:
+    """Counters: a PC's thermal limits, and what a Jetson's supply could not give.
+
+    Of Jetson Orin the Jetson Linux Developer Guide names three in this order: under-voltage, average
+    and momentary over-current. Owners of uncapped boards (MAXN) see the third one rise under any
+    heavy load, clocks and latency unmoved: a rise need not mean that clocks were held down.
+    """
+    counts: dict[str, int] = {}
+    for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count"):
+        value = _number(path)
+        if value is not None:
+            key = f"{path.name.removesuffix('_throttle_count')} thermal limit"
+            counts[key] = max(counts.get(key, 0), int(value))
+    for chip in root.glob("sys/class/hwmon/hwmon*"):
+        if _text(chip / "name") != "soctherm_oc":
+            continue
+        for path in sorted(chip.glob("oc[0-9]_event_cnt")):
+            value = _number(path)
+            if value is not None:
+                counts[f"{OVER_CURRENT} {path.name[2]}"] = int(value)
+    return counts
 
 
 def _package_energy(root: Path) -> float | None:
