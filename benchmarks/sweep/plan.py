@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.cell_specs import ModelSpec, RecipeSpec
 from benchmarks.cells import Cell, absolute_spec, code_digest, data_digest
+from benchmarks.machine import versions
 from engines.target import BuilderKind, load_target
 from trt_lane.datasets import open_dataset
 from trt_lane.errors import TrtLaneError
@@ -18,7 +19,11 @@ FLOAT = "float"
 CODE = (
     *("calibrators/**/*.py", "calibrators/recipes/*.toml", "engines/**/*.py"),
     *("engines/targets/*.toml", "trt_lane/**/*.py"),
+    # The commands that make an engine, and the rows that its frames become.
+    *("benchmarks/sweep/plan.py", "benchmarks/sweep/tasks.py", "benchmarks/accuracy.py"),
 )
+# What calibrates, exports, runs and scores; OpenCV comes under either name.
+PACKAGES = ("torch", "numpy", "onnx", "onnxruntime", "opencv-python", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class SweepCell:
         target: in engines/targets; "float" for the float graph.
         calibration_frames: at most so many.
         code: digest of the sources when the sweep began; what changes meanwhile is not its own.
+        versions: of the packages on the driver's machine, by name, likewise.
     """
 
     model: ModelSpec
@@ -40,6 +46,7 @@ class SweepCell:
     target: str
     calibration_frames: int
     code: str
+    versions: tuple[tuple[str, str], ...]
 
     @property
     def method(self) -> str:
@@ -58,14 +65,14 @@ class SweepCell:
         return Cell(self.model, self.recipe, self.seed)
 
     def identity(self) -> str:
-        """sha256 of all that decides the engine, code and data among it."""
+        """sha256 of all that decides the engine and its rows, code, packages and data among it."""
         recipe = None
         if self.recipe is not None:
             recipe = [self.recipe.path.read_text(encoding="utf-8"), self.recipe.factor, self.seed]
         calibration = data_digest(self.model.calibration_data) if recipe else None
         parts = [
             self.model.name, self.model.weights_digest, recipe, self.target, calibration,
-            self.calibration_frames if recipe else None, self.code,
+            self.calibration_frames if recipe else None, self.code, self.versions,
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -122,15 +129,16 @@ def plan_cells(
     for name in targets:
         load_target(name)
     _check_once("targets", targets)
-    cells, code = [], code_digest(CODE)
+    cells: list[SweepCell] = []
+    common = (calibration_frames, code_digest(CODE), tuple(versions(PACKAGES).items()))
     for model in models:
         if open_dataset(model.data).metric is None:
             raise TrtLaneError(f"{model.data} has no labels; a sweep needs them to score with")
         # By the names in the report: two files of one stem would be one row of it.
         _check_once("recipes", [Cell(model, recipe).method_name for recipe in recipes])
-        cells.append(SweepCell(model, None, 0, FLOAT, calibration_frames, code))
+        cells.append(SweepCell(model, None, 0, FLOAT, *common))
         cells += [
-            SweepCell(model, recipe, seed, target, calibration_frames, code)
+            SweepCell(model, recipe, seed, target, *common)
             for recipe in recipes
             for seed in (seeds if recipe.unit else seeds[:1])
             for target in targets
