@@ -11,6 +11,7 @@ from benchmarks.sweep.merged import markdown, merged
 from benchmarks.sweep.plan import plan_cells
 from trt_lane.errors import TrtLaneError
 from trt_lane.metrics.report import MF1_IOUS
+from trt_lane.metrics.tusimple import score_image
 
 MODEL = "ufld@synthetic:test:2:410x148@synthetic:calibration:2:410x148"
 
@@ -69,6 +70,22 @@ def test_categories_are_the_mean_over_seeds_as_the_value_is():
     }
     assert row["value"] == pytest.approx((1 + 2 / 5) / 2)
     assert "| ufld | int8_qdrop (steps x 0.01) | rtx | 2 |" in markdown({"rows": [row]})
+
+
+def test_a_shard_with_an_official_fp_below_0_is_merged():
+    # Two annotated lanes are found by one prediction: (1 - 2) / 1.
+    score = score_image([[100.0, 100.0]], [[95.0, 95.0], [105.0, 105.0]], [500, 510])
+    assert score.fp == -1.0
+    shard = {
+        "metric": "tusimple",
+        "names": ["a", "b"],
+        "categories": ["", ""],
+        "rows": [[score.accuracy, score.fp, score.fn], [0.5, 0.0, 0.5]],
+    }
+    row = merged_of(cells_of(["int8_minmax"], [0]), [[shard]] * 2)["rows"][1]
+    assert (row["metric"], row["value"]) == ("accuracy", 0.75)
+    assert row["categories"] == {}
+    assert row["interval"] == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(
