@@ -147,9 +147,9 @@ def _alerts(root: Path) -> tuple[str, ...] | None:
 def _events(root: Path) -> dict[str, int]:
     """Counters: a PC's thermal limits, and what a Jetson's supply could not give.
 
-    Of Jetson Orin the Jetson Linux Developer Guide names three in this order: under-voltage, average
-    and momentary over-current. Owners of uncapped boards (MAXN) see the third one rise under any
-    heavy load, clocks and latency unmoved: a rise need not mean that clocks were held down.
+    Of Jetson Orin the Jetson Linux Developer Guide names three, in this order: under-voltage,
+    average and momentary over-current. Owners of uncapped boards (MAXN) see the third one rise
+    under any heavy load, clocks and latency unmoved: a rise need not mean that clocks were held.
     """
     counts: dict[str, int] = {}
     for path in root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count"):
