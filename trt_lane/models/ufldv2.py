@@ -177,8 +177,8 @@ def _decoder(
 CULANE_IMAGE = _image((590, 1640), (320, 1600), 0.6)
 CULANE_DECODER = _decoder(CULANE_IMAGE, (72, 81), 200, 0.42, (72 / 2, 81 / 4))
 # As TuSimple is officially scored (eval_wrapper.py run_test_tusimple): all lanes from the row
-# heads, its mode "4row". generate_tusimple_lines has another default that nothing calls; demo.py shows
-# TuSimple's frames with CULane's numbers.
+# heads, its mode "4row". generate_tusimple_lines has another default, which nothing calls; demo.py
+# shows TuSimple's frames with CULane's numbers.
 TUSIMPLE_IMAGE = _image((720, 1280), (320, 800), 0.8)
 TUSIMPLE_DECODER = replace(
     _decoder(TUSIMPLE_IMAGE, (56, 41), 100, 160 / 720, (3, 3)),
