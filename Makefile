@@ -49,6 +49,7 @@ CLOSE := import difflib, sys; \
 define refuse
 $(error no $(1) '$(2)'; $(shell $(PYTHON) -c '$(CLOSE)' '$(2)' $(3)) known: $(3)$(4))
 endef
+COMMA := ,
 one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes))
 whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
@@ -56,8 +57,8 @@ ifneq ($(filter engine calibrate export build bundle sensitivity bench stamps,$(
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(foreach v,WEIGHTS SIGN BUDGET_MS PLUGINS_LIBRARY,$(if $($(v)),$(v))),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
-  $(foreach name,BATCH FRAMES BUDGET_FRAMES BUDGET_MINUTES,$(if $(call whole_number,$(name)),,\
-	$(error $(name) is '$($(name))'; expected a whole number from 1)))
+  $(foreach name,BATCH FRAMES BUDGET_FRAMES BUDGET_MINUTES,$(if $(or $(call whole_number,$(name)),$(and $(call one_word,$(name)),$(filter BUDGET_MINUTES=inf,$(name)=$($(name))))),,\
+	$(error $(name) is '$($(name))'; expected a whole number from 1$(if $(filter BUDGET_MINUTES,$(name)),$(COMMA) or inf))))
   ifeq ($(filter $(FAMILY),$(FAMILIES)),)
     $(call refuse,MODEL,$(MODEL),$(FAMILIES), (variants: make models))
   endif
@@ -73,8 +74,8 @@ ifneq ($(filter engine calibrate export build bundle sensitivity bench stamps,$(
   ifeq ($(filter $(TARGET),auto $(TARGETS)),)
     $(call refuse,TARGET,$(TARGET),auto $(TARGETS))
   endif
-  ifneq ($(shell printf '%s' '$(BUDGET)' | grep -cvE '^([0-9]+|[0-9]*\.[0-9]+|none)?$$'),0)
-    $(error BUDGET is '$(BUDGET)'; expected points of F1 or accuracy, e.g. 0.3, or none)
+  ifneq ($(shell printf '%s' '$(BUDGET)' | grep -cvE '^(0*[0-9]{1,2}|0*[0-9]{0,2}\.[0-9]+|0*100(\.0+)?|none)?$$'),0)
+    $(error BUDGET is '$(BUDGET)'; expected points of F1 or accuracy from 0 to 100, e.g. 0.3, or none)
   endif
   ifneq ($(and $(filter engine,$(GOALS)),$(filter-out 1,$(BATCH))),)
     $(error BATCH=$(BATCH) is for export, build and bundle; make engine measures one frame at a time)

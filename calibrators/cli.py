@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from calibrators.budget.command import add_budget_options, planned
+from calibrators.budget.command import add_budget_options, check_budget, planned
 from calibrators.frames import calibration_frames
 from calibrators.network import folded_model
 from calibrators.quantise import quantise
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_writable(path)
     if options.score:
         open_dataset(options.score)
+    check_budget(options)
     wanted = recipe.frames if options.frames is None else options.frames
     if wanted < 1:
         parser.error(f"--frames is {wanted}; expected 1 or more")

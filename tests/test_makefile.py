@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from run_make import ROOT, make, needs_make
 
+from calibrators.budget.command import points
 from calibrators.recipe import load_recipe
 
 pytestmark = needs_make
@@ -39,7 +40,12 @@ CHOICE = {"MODEL": "ufld", "RECIPE": "int8_minmax", "TARGET": "rtx"}
         ("FRAMES=0", "FRAMES is '0'; expected a whole number"),
         ("FRAMES=abc", "FRAMES is 'abc'; expected a whole number"),
         ("BUDGET=little", "BUDGET is 'little'"),
-        ("BUDGET_MINUTES=0", "BUDGET_MINUTES is '0'; expected a whole number"),
+        ("BUDGET=500", "BUDGET is '500'; expected points of F1 or accuracy from 0 to 100"),
+        ("BUDGET=100.5", "BUDGET is '100.5'"),
+        ("BUDGET=-1", "BUDGET is '-1'"),
+        ("BUDGET_MINUTES=0", "BUDGET_MINUTES is '0'; expected a whole number from 1, or inf"),
+        ("BUDGET_MINUTES=inf inf", "BUDGET_MINUTES is 'inf inf'"),
+        ("BUDGET_FRAMES=inf", "BUDGET_FRAMES is 'inf'; expected a whole number from 1."),
     ],
 )
 def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, message):
@@ -48,6 +54,22 @@ def test_wrong_choices_are_refused_before_anything_is_made(tmp_path, word, messa
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(f"BUDGET={b}" for b in ("", "none", "0", "0.3", ".5", "007", "99.9", "100", "100.0")),
+        *("BUDGET_MINUTES=inf", "BUDGET_MINUTES=60"),
+    ],
+)
+def test_whatever_the_planner_takes_is_let_through(tmp_path, word):
+    found = make("stamps", word, f"BUILD={tmp_path}")
+    assert (found.returncode, found.stderr) == (0, "")
+    told = {"BUDGET": "0.3", "BUDGET_MINUTES": "5", **dict([word.split("=")])}
+    stamp = (tmp_path / "ufld" / "budget.stamp").read_text().split()
+    assert stamp == [told["BUDGET"] or "none", "150", told["BUDGET_MINUTES"]]
+    assert points(stamp[0]) is None or 0 <= points(stamp[0]) <= 100
 
 
 @pytest.mark.skipif(platform.machine() == "aarch64", reason="such a device may build it")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from calibrators.budget.command import add_budget_options, planned
+from calibrators.budget.command import add_budget_options, check_budget, planned
 from calibrators.frames import calibration_frames
 from calibrators.network import folded_model
 from calibrators.reference import REFERENCE_FRAMES, save_reference
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for path in filter(None, (options.out, options.reference)):
         check_writable(path)  # before minutes of measuring
+    check_budget(options)
     table = ScaleTable.load(options.scales)
     model, graph_module = folded_model(options.model, options.weights)
     check_weights(table, graph_module)

@@ -12,6 +12,7 @@ from calibrators.budget.judge import STEADY_IOUS
 from calibrators.budget.plan import Kind, Plan, apply_plan
 from calibrators.budget.planner import plan_budget
 from calibrators.sensitivity.evaluation import evaluation_frames
+from trt_lane.datasets import open_dataset
 from trt_lane.errors import TrtLaneError
 from trt_lane.model import LaneModel
 from trt_lane.progress import progress
@@ -65,17 +66,24 @@ def points(text: str) -> float | None:
     return value
 
 
+def check_budget(options: argparse.Namespace) -> None:
+    """A TrtLaneError where the options make no plan: asked for before hours of learning."""
+    if options.budget is None:
+        return
+    if options.budget_frames < 1:
+        raise TrtLaneError(f"--budget-frames is {options.budget_frames}; expected 1 or more")
+    if not options.budget_minutes > 0:
+        raise TrtLaneError(f"--budget-minutes is {options.budget_minutes:g}; expected more than 0")
+    open_dataset(options.budget_data)
+
+
 def planned(
     model: LaneModel,
     graph_module: fx.GraphModule,
     table: ScaleTable,
     options: argparse.Namespace,
 ) -> tuple[ScaleTable, str]:
-    """The table that holds the budget of the options, and what to tell people about it."""
-    if options.budget_frames < 1:
-        raise TrtLaneError(f"--budget-frames is {options.budget_frames}; expected 1 or more")
-    if not options.budget_minutes > 0:
-        raise TrtLaneError(f"--budget-minutes is {options.budget_minutes:g}; expected more than 0")
+    """The table that holds the budget of checked options, and what to tell people about it."""
     frames = evaluation_frames(options.budget_data, model.image, options.budget_frames, progress)
     limit_s = 60 * options.budget_minutes
     plan = plan_budget(model, graph_module, table, frames, options.budget, progress, limit_s)

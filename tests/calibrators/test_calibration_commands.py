@@ -34,6 +34,27 @@ def test_a_mistake_is_one_line_before_any_work(tmp_path, capsys, words, message)
     assert message in refused(capsys, cli.main, ["ufld", *placed(tmp_path, words)])
 
 
+BUDGET_MISTAKES = [
+    (["--budget-frames", "0"], "--budget-frames is 0; expected 1 or more"),
+    (["--budget-minutes", "0"], "--budget-minutes is 0; expected more than 0"),
+    (["--budget-minutes", "nan"], "--budget-minutes is nan; expected more than 0"),
+    (["--budget-data", "culane:{folder}/nowhere"], "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BUDGET_MISTAKES)
+def test_a_mistake_in_the_budget_is_one_line_before_any_work(tmp_path, capsys, words, message):
+    words = placed(tmp_path, ["ufld", "--budget", "0.3", "--out", "{folder}/a.npz", *words])
+    assert message in refused(capsys, cli.main, words)
+
+
+@pytest.mark.parametrize(("words", "message"), BUDGET_MISTAKES)
+def test_the_budget_alone_looks_at_its_options_before_its_table(tmp_path, capsys, words, message):
+    table = ["--scales", "{folder}/no_table.npz", "--out", "{folder}/a.npz"]
+    words = placed(tmp_path, ["ufld", "--budget", "0.3", *table, *words])
+    assert message in refused(capsys, budget_cli.main, words)
+
+
 def test_the_budget_asks_first_where_its_table_goes(tmp_path, capsys):
     words = placed(tmp_path, ["ufld", "--scales", "{file}", "--out", "{folder}"])
     assert "it is a folder" in refused(capsys, budget_cli.main, words)
