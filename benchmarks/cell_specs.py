@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trt_lane.errors import TrtLaneError
@@ -11,6 +11,7 @@ from trt_lane.toml_files import read_toml
 
 # Read as files: benchmarks do not import calibrators, they run them.
 RECIPES = Path(__file__).resolve().parents[1] / "calibrators" / "recipes"
+MOST_FACTOR = 100.0
 MODEL_FORM = "NAME[=WEIGHTS][@DATA[@CALIBRATION_DATA]]"
 RECIPE_FORM = "NAME[:STEPS_FACTOR] or FILE.toml[:STEPS_FACTOR]"
 
@@ -55,6 +56,20 @@ class RecipeSpec:
     def name(self) -> str:
         """As it stands in tables."""
         return self.path.stem
+
+    def times(self, factor: float) -> RecipeSpec:
+        """The recipe with its factor multiplied.
+
+        Raises:
+            TrtLaneError: the product is not in (0, 100].
+        """
+        product = self.factor * factor
+        if not 0 < product <= MOST_FACTOR:
+            raise TrtLaneError(
+                f"recipe {self.name}: the steps factor is {self.factor:g} x {factor:g} = "
+                f"{product:g}; expected a product above 0, up to {MOST_FACTOR:g}"
+            )
+        return replace(self, factor=product)
 
 
 def parse_model(text: str) -> ModelSpec:
@@ -101,10 +116,10 @@ def parse_recipe(text: str, factor: float = 1.0) -> RecipeSpec:
         value = float(own) if has_factor else (factor if unit in ("layer", "block") else 1.0)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 100:
+    if not 0 < value <= MOST_FACTOR:
         raise TrtLaneError(
             f"recipe {text!r}: the steps factor is {own or factor!r}; expected a number above 0, "
-            f"up to 100, as in {name}:0.01"
+            f"up to {MOST_FACTOR:g}, as in {name}:0.01"
         )
     return RecipeSpec(path.resolve(), 1.0 if unit is None else value, unit)
 

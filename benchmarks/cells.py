@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -71,10 +71,7 @@ class Cell:
     @property
     def method_name(self) -> str:
         """As it stands in the table."""
-        if isinstance(self.method, Peer):
-            return f"peer: {self.method.name}"
-        factor = f" (steps x {self.method.factor:g})" if self.method.factor != 1 else ""
-        return self.method.name + factor
+        return method_name(self.method)
 
     @property
     def label(self) -> str:
@@ -102,6 +99,31 @@ class Cell:
     def code(self) -> str:
         """sha256 of the sources that make it, as they are now."""
         return code_digest(PEER_CODE if isinstance(self.method, Peer) else CODE)
+
+
+def method_name(method: RecipeSpec | Peer) -> str:
+    """As it stands in the table: rows, and what is averaged over seeds, go by it."""
+    if isinstance(method, Peer):
+        return f"peer: {method.name}"
+    return method.name + (f" (steps x {method.factor:g})" if method.factor != 1 else "")
+
+
+def check_methods(methods: Sequence[RecipeSpec | Peer]) -> None:
+    """A TrtLaneError where two methods would share a row, or two recipes a name."""
+    names: set[str] = set()
+    files: dict[str, Path] = {}
+    for method in methods:
+        name = method_name(method)
+        path = method.path if isinstance(method, RecipeSpec) else None
+        other = path and files.setdefault(method.name, path)
+        if other != path:
+            raise TrtLaneError(
+                f"two recipes are called {method.name}: {other} and {path}; give one of the files "
+                "another name"
+            )
+        if name in names:
+            raise TrtLaneError(f"method {name} is named twice; name each once")
+        names.add(name)
 
 
 def finished(cell: Cell, conditions: Conditions) -> dict[str, Any] | None:

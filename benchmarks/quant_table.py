@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell_specs import ModelSpec, RecipeSpec, short_spec
-from benchmarks.cells import Cell, Conditions, finished, run
+from benchmarks.cells import Cell, Conditions, check_methods, finished, run
 from benchmarks.machine import machine
 from benchmarks.peers import Peer
 from benchmarks.quant_markdown import markdown
@@ -36,7 +36,11 @@ def quant_table(
         conditions: shared by all cells.
         out: the table without suffix: out.json and out.md are written.
         say: takes a line for people.
+
+    Raises:
+        TrtLaneError: two methods have one name; before anything runs.
     """
+    check_methods(methods)
     cells = [
         Cell(model, method, seed)
         for model in models

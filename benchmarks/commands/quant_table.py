@@ -95,6 +95,7 @@ def conditions_of(args: argparse.Namespace) -> object:
 def run(args: argparse.Namespace) -> int:
     """Run, write, print; exit status 1 when a cell failed."""
     from benchmarks.cell_specs import parse_model, parse_recipe, parse_seeds
+    from benchmarks.cells import check_methods
     from benchmarks.peers import PEERS, get_peer
     from benchmarks.quant_table import quant_table
     from trt_lane.errors import TrtLaneError
@@ -104,10 +105,13 @@ def run(args: argparse.Namespace) -> int:
     peers = list(PEERS.values()) if names == ["all"] else [get_peer(n.strip()) for n in names]
     seeds, conditions = parse_seeds(args.seeds), conditions_of(args)
     _check("recipes or peers", [*recipes, *peers])
+    check_methods([*recipes, *peers])
     models = [parse_model(text) for text in args.models.split()]
     _check("models", models)
     if len({m.name for m in models}) < len(models):
-        raise TrtLaneError("a model is given twice with other weights or data; make two tables")
+        raise TrtLaneError(
+            "a model is named twice; name each once, and make two tables for other weights or data"
+        )
     out = args.out / args.name
     table = quant_table(
         models, [*recipes, *peers], seeds, conditions, out, lambda t: print(t, flush=True)
@@ -121,5 +125,3 @@ def _check(what: str, items: list) -> None:
 
     if not items:
         raise TrtLaneError(f"no {what} given; expected at least one")
-    if len(set(items)) < len(items):
-        raise TrtLaneError(f"{what} are named twice; name each once")

@@ -35,8 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run, write, say where; exit status 1 when a point failed."""
-    from dataclasses import replace
-
     from benchmarks.cell_specs import parse_model, parse_recipe, parse_seeds
     from benchmarks.steps_curve import steps_curve
     from trt_lane.errors import TrtLaneError
@@ -58,9 +56,7 @@ def run(args: argparse.Namespace) -> int:
         )
     model = parse_model(args.model)
     out = args.out / (args.name or f"steps_curve-{model.name}")
-    points = [
-        replace(recipe, factor=recipe.factor * factor) for recipe in recipes for factor in factors
-    ]
+    points = [recipe.times(factor) for recipe in recipes for factor in factors]
     curves = steps_curve(
         model, points, parse_seeds(args.seeds), conditions_of(args), out,
         lambda text: print(text, flush=True),

@@ -144,6 +144,52 @@ def test_a_mistake_is_one_line_before_anything_runs(words, message, capsys):
     assert said.count("\n") == 1
 
 
+@pytest.fixture
+def namesake(tmp_path, monkeypatch):
+    """A recipe of one's own under the name of one of the project's; nothing may run."""
+    monkeypatch.setattr("benchmarks.quant_table.finished", lambda *_: pytest.fail("it began"))
+    path = tmp_path / "w4a4_qdrop.toml"
+    path.write_text('description = "mine"\n[reconstruction]\nunit = "block"\n')
+    return str(path)
+
+
+@pytest.mark.parametrize("factor", ["", ":0.01"])
+def test_two_recipes_of_one_name_are_not_averaged_as_seeds(namesake, factor, capsys):
+    recipes = f"w4a4_qdrop {namesake}{factor}"
+    for words in (["quant-table", "ufld", recipes], ["steps-curve", "ufld", recipes]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert "two recipes are called w4a4_qdrop: " in said and namesake in said
+        assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["quant-table", "ufld", "w4a4_qdrop:0.02 w4a4_qdrop:0.02000000001"],
+        ["steps-curve", "ufld", "w4a4_qdrop:0.01 w4a4_qdrop:0.02", "--factors", "1 2"],
+    ],
+)
+def test_two_factors_of_one_name_are_refused_before_anything_runs(namesake, words, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "method w4a4_qdrop (steps x 0.02) is named twice" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("factor", "factors", "told"),
+    [
+        ("20", "1 10", "20 x 10 = 200; expected a product above 0, up to 100"),
+        ("1e-200", "1e-200", "= 0; expected a product"),
+        ("1", "nan", "1 x nan = nan"),
+    ],
+)
+def test_a_product_of_factors_is_held_to_the_bound_of_one(namesake, factor, factors, told, capsys):
+    assert main(["steps-curve", "ufld", f"w4a4_qdrop:{factor}", "--factors", factors]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_the_steps_curve_refuses_recipes_that_learn_nothing(capsys):
     assert main(["steps-curve", "ufld", "int8_mse"]) == 2
     assert "int8_mse: learns nothing" in capsys.readouterr().err
