@@ -24,6 +24,7 @@ FRAMES ?= 500
 BUDGET ?= 0.3
 BUDGET_FRAMES ?= 150
 BUDGET_MINUTES ?= 5
+SENSITIVITY_OPTIONS ?=
 PYTHON ?= python3
 BUILD ?= build
 
@@ -207,11 +208,11 @@ bundle: $(VENV)/installed ## one archive for `trt-lane install`; SIGN=KEY BUDGET
 		$(if $(CPU_ENGINE),--engine $(TARGET_DIR)/engine.onnx) $(if $(PLUGINS_LIBRARY),--plugins '$(PLUGINS_LIBRARY)') \
 		$(if $(BUDGET_MS),--budget-ms '$(BUDGET_MS)') $(if $(SIGN),--sign '$(SIGN)')
 
-sensitivity: $(VENV)/installed ## why did INT8 lose my lanes? report, table and picture by head, layer and place
+sensitivity: $(VENV)/installed ## why did INT8 lose my lanes? report and picture; SENSITIVITY_OPTIONS=--all-layers
 	@$(MAKE) stamps
 	@$(MAKE) $(ALL_INT8)
 	@$(PY) -m calibrators.sensitivity $(MODEL) --scales $(ALL_INT8) $(WEIGHTS_OPTION) \
-		--data '$(BUDGET_DATA)' --out $(RECIPE_DIR)/sensitivity
+		--data '$(BUDGET_DATA)' --out $(RECIPE_DIR)/sensitivity $(SENSITIVITY_OPTIONS)
 
 # A stamp holds what make cannot see in file times: which file, which data, how many frames, what budget.
 stamp = cmp -s $(1).new $(1) && rm $(1).new || mv $(1).new $(1)

@@ -172,6 +172,15 @@ def test_a_change_runs_again_what_depends_on_it(built, changes, expected):
     assert stages_to_run(built, **changes) == expected
 
 
+def test_sensitivity_takes_options_of_its_command(built):
+    words = ["-n", "sensitivity", *choice(built)]
+    assert "--all-layers" not in make(*words).stdout
+    shown = make(*words, "SENSITIVITY_OPTIONS=--all-layers")
+    assert shown.returncode == 0, shown.stderr
+    assert "--all-layers" in shown.stdout.splitlines()[-1].split()
+    assert "SENSITIVITY_OPTIONS=--all-layers" in make("help").stdout
+
+
 def test_other_weights_run_everything_again(built, tmp_path):
     (tmp_path / "other.pth").write_bytes(b"weights")
     again = stages_to_run(built, WEIGHTS=str(tmp_path / "other.pth"))

@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             progress=lambda items, what: progress(items, len(items), what),
             bar=progress,
         )
+        for warning in table.info.get("warnings", ()):
+            sys.stderr.write(f"calibrators.sensitivity: warning: {warning}\n")
     frames = evaluation_frames(options.data, model.image, options.frames, progress)
     found = measure(model, graph_module, table, frames, all_layers=options.all_layers, bar=progress)
     report = text(found)

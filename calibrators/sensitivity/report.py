@@ -56,10 +56,7 @@ def text(found: Sensitivity) -> str:
     lines += ["", f"layers, worst first, on {found.part_frames} frames"]
     lines += _part_table(found.layers, found)
     if found.unmeasured:
-        lines.append(
-            f"  {found.unmeasured} layers of harmless blocks not measured one by one; "
-            "--all-layers does"
-        )
+        lines += _wrapped([_unmeasured_sentence(found)], "  ")
     lines += ["", "frames, worst first"]
     distortions = found.outcome[FULL].comparison.distortions_px
     for i in np.argsort(distortions)[::-1][:5]:
@@ -146,10 +143,11 @@ def _layer_sentence(found: Sensitivity, layer: PartSensitivity) -> str:
     rest = ""
     if layer.rest_distortion_px is not None:
         rest = f", {layer.rest_distortion_px:.2f} px with everything but it"
+    title = "Worst layer of those measured" if found.unmeasured else "Worst layer"
     advice = f"make engine MODEL={found.model.name} BUDGET=0.3 keeps what is needed in FP16"
     return (
-        f"Worst layer {layer.name} ({share:.2g} % of the MACs): {layer.distortion_px:.2f} px when "
-        f"it alone is INT8{rest}; {advice}."
+        f"{title} {layer.name} ({share:.2g} % of the MACs): {layer.distortion_px:.2f} px when it "
+        f"alone is INT8{rest}; {advice}."
     )
 
 
@@ -160,6 +158,19 @@ def _noise_sentence(head: HeadSensitivity) -> str:
     return (
         f"Noise of one energy in {head.name} moves the lanes by {front:.2f} px on lane places "
         f"({100 * head.noise.foreground_share:.1f} % of the head) and by {back:.2f} px elsewhere."
+    )
+
+
+def _unmeasured_sentence(found: Sensitivity) -> str:
+    """Whose layers were not measured one by one, and how much these blocks bend the lanes."""
+    measured = {path for layer in found.layers for path in layer.layers}
+    left_out = [block for block in found.blocks if not measured.issuperset(block.layers)]
+    worst = left_out[0]  # blocks come worst first
+    names = ", ".join(block.name for block in left_out)
+    return (
+        f"{found.unmeasured} layers not measured one by one, of: {names}. The worst of these, "
+        f"{worst.name}, gives {worst.distortion_px:.2f} px alone. All layers: --all-layers (make "
+        "sensitivity SENSITIVITY_OPTIONS=--all-layers)"
     )
 
 
@@ -239,5 +250,11 @@ def _abridged(names: tuple[str, ...]) -> str:
     return f"{names[0]}, … {names[-1]}, {len(names)} in all"
 
 
-def _wrapped(sentences: list[str]) -> list[str]:
-    return [line for s in sentences for line in textwrap.wrap(s, 98, subsequent_indent="  ")]
+def _wrapped(sentences: list[str], indent: str = "") -> list[str]:
+    return [
+        line
+        for s in sentences
+        for line in textwrap.wrap(
+            s, 98, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+        )
+    ]

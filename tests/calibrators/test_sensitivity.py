@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from two_heads import TwoHeadsDecoder, two_heads, write_frames
 from calibrators.calibrate import calibrate
 from calibrators.network import folded_model
 from calibrators.recipe import load_recipe
+from calibrators.sensitivity import cli
 from calibrators.sensitivity.evaluation import evaluation_frames, lanes_of_forms
 from calibrators.sensitivity.heads import intra_head_sensitivity
 from calibrators.sensitivity.measure import measure
@@ -61,6 +63,32 @@ def test_the_first_lines_say_why_in_words(ruined_place):
     lines = text(ruined_place).splitlines()
     assert lines[0].startswith("int8_minmax bends the lanes")
     assert max(map(len, lines)) <= 100
+
+
+def test_layers_that_were_left_out_are_named_by_block_with_the_worst_of_these(ruined_place):
+    whole = text(ruined_place)
+    assert "not measured" not in whole and "of those measured" not in whole
+    blocks = ruined_place.blocks
+    left_out = {path for block in blocks[1:] for path in block.layers}
+    layers = tuple(part for part in ruined_place.layers if part.name not in left_out)
+    few = dataclasses.replace(ruined_place, layers=layers, unmeasured=len(left_out))
+    lines = text(few).splitlines()
+    said = " ".join(line.strip() for line in lines)
+    names = ", ".join(block.name for block in blocks[1:])
+    assert f"{len(left_out)} layers not measured one by one, of: {names}. The worst" in said
+    assert f"{blocks[1].name}, gives {blocks[1].distortion_px:.2f} px alone" in said
+    assert "harmless" not in said and "Worst layer of those measured" in said
+    assert max(map(len, lines)) <= 100
+
+
+def test_warnings_of_its_own_calibration_are_told(tmp_path, monkeypatch, capsys):
+    model, network = two_heads("")
+    graph_module = fold(network, model.image.input_hw)
+    monkeypatch.setattr(cli, "folded_model", lambda *_: (model, graph_module))
+    one = write_frames(tmp_path / "frames", count=1)
+    words = ["small", "--recipe", "int8_minmax", "--data", one, "--frames", "1"]
+    assert cli.main([*words, "--out", str(tmp_path / "report")]) == 0
+    assert "calibrators.sensitivity: warning: " in capsys.readouterr().err
 
 
 def test_a_sensitive_trunk_is_not_blamed_on_a_head(tmp_path):
