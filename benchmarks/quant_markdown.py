@@ -28,7 +28,7 @@ def markdown(table: dict[str, Any]) -> str:
         lines += ["## Mean over models", "", "| method | points to float |", "|---|---|"]
         lines += [f"| {m} | {points:+.2f} |" for m, points in table["mean_points"].items()]
         lines.append("")
-    return "\n".join([*lines, *_notes(table["rows"])]) + "\n"
+    return "\n".join([*lines, *_notes(table["rows"], machine["threads"])]) + "\n"
 
 
 def _model(name: str, table: dict[str, Any]) -> list[str]:
@@ -55,11 +55,12 @@ def _model(name: str, table: dict[str, Any]) -> list[str]:
     if recall:
         titles.insert(3, "recall")
     lines += [_line(titles), "|" + "---|" * len(titles)]
-    lines += [_line(_cells(r, len(titles), bool(recall))) for r in rows]
+    threads = table["machine"]["threads"]
+    lines += [_line(_cells(r, len(titles), bool(recall), threads)) for r in rows]
     return [*lines, ""]
 
 
-def _cells(row: dict[str, Any], width: int, with_recall: bool) -> list[str]:
+def _cells(row: dict[str, Any], width: int, with_recall: bool, threads: int) -> list[str]:
     if "failed" in row:
         return [
             row["method"],
@@ -82,7 +83,9 @@ def _cells(row: dict[str, Any], width: int, with_recall: bool) -> list[str]:
         f"{row['agreement_f1']:.4f}",
         f"{row['distortion_px']:.3f}",
         _learned(row["learning"]),
-        f"{row['seconds']:.0f}" + (" ‡" if row["resumed"] else ""),
+        f"{row['seconds']:.0f}"
+        + (" ‡" if row["resumed"] else "")
+        + (" §" if _other_threads(row, threads) else ""),
         f"{row['peak_memory_bytes'] / 1e6:.0f}",
     ]
     if with_recall:
@@ -99,7 +102,14 @@ def _learned(learning: dict[str, Any] | None) -> str:
     return f"{learning['units']} x {learning['steps']}{after} steps x {learning['batch']}"
 
 
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
+def _other_threads(row: dict[str, Any], threads: int) -> list[int]:
+    """Numbers of threads of its cells that are not the heading's."""
+    held = row["threads"]
+    # Tables from before cells of a row could differ hold one number.
+    return sorted({*(held if isinstance(held, list) else [held])} - {threads})
+
+
+def _notes(rows: list[dict[str, Any]], threads: int) -> list[str]:
     good = [r for r in rows if "failed" not in r]
     notes = [
         "Intervals: 1000 draws of the frames with replacement, central 95 %; those of the points "
@@ -119,6 +129,17 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
         notes.append("†: measured with an earlier state of the code.")
     if any(r["resumed"] for r in good):
         notes.append("‡: was cut off and went on; the time is that of all runs together.")
+    others = {(r["model"], r["method"]): _other_threads(r, threads) for r in good}
+    if any(others.values()):
+        where = "; ".join(
+            f"{method} on {model} with {', '.join(map(str, counts))}"
+            for (model, method), counts in others.items()
+            if counts
+        )
+        notes.append(
+            f"§: seconds of a process with another number of threads than the heading's {threads}, "
+            f"kept from an earlier table: {where}."
+        )
     warnings = [(r["model"], r["method"], w) for r in good for w in r["warnings"]]
     notes += [f"Warning of {method} on {model}: {text}." for model, method, text in warnings]
     return [line for note in notes for line in (note, "")][:-1]

@@ -60,7 +60,7 @@ def row(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "seconds": float(np.mean([c["seconds"] for c in cells])),
         "resumed": any(c["resumed"] for c in cells),
         "peak_memory_bytes": max(c["peak_memory_bytes"] for c in cells),
-        "threads": first["threads"],
+        "threads": sorted({c["threads"] for c in cells}),
         "load_average": max((c.get("load_average") or 0.0) for c in cells),
         "old_code": any(c.get("old_code", False) for c in cells),
         "warnings": sorted({w for c in cells for w in c["warnings"]}),

@@ -96,6 +96,29 @@ def test_marks_are_explained_where_they_stand():
     assert all(f"{mark}: " in text for mark in "†‡")
 
 
+def test_cells_of_other_threads_than_the_headings_are_marked_and_named():
+    same, other = made_cell(FLOATS, FLOATS), made_cell(FLOATS, FLOATS, method="b", threads=2)
+    text = markdown(table(same, other))
+    first, second = [line for line in body(text) if line.startswith(("| int8_x", "| b"))][:2]
+    assert "§" not in first and "| 2 § |" in second
+    assert "than the heading's 1, kept from an earlier table: b on m.a with 2." in text
+    assert "§" not in markdown(table(same))
+
+
+def test_one_seed_of_other_threads_marks_its_row():
+    seeds = [made_cell(FLOATS, FLOATS, seed=i, threads=i + 1) for i in range(3)]
+    mixed = {"model": "m.a", **row(seeds)}
+    text = markdown({**table(), "rows": [mixed], "mean_points": {}})
+    assert "| 2 § |" in text and "int8_x on m.a with 2, 3." in text
+
+
+def test_tables_that_hold_one_number_of_threads_are_still_read():
+    whole = table(made_cell(FLOATS, FLOATS))
+    for threads, marked in ((1, False), (2, True)):
+        rows = [{**r, "threads": threads} for r in whole["rows"]]
+        assert ("§" in markdown({**whole, "rows": rows})) == marked
+
+
 def test_warnings_of_a_method_are_told():
     text = markdown(table(made_cell(FLOATS, FLOATS, warnings=["no foreground"])))
     assert "Warning of int8_x on m.a: no foreground." in text
