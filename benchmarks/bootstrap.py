@@ -10,7 +10,7 @@ DRAWS = 1000
 COVERAGE = 0.95
 SEED = 20240506
 # Indices held at a time: of tens of thousands of frames all draws at once would be gigabytes.
-_HELD = 2_000_000
+_HELD = 1_000_000
 
 
 def f1(counts: np.ndarray) -> np.ndarray:

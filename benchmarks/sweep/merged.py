@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import Accuracy, Form
-from benchmarks.bootstrap import accuracy_of_frames, drawn_frames, f1_of_frames, interval
+from benchmarks.bootstrap import accuracy_of_frames, drawn_in_parts, f1_of_frames, interval
 from benchmarks.cell_specs import short_spec
 from benchmarks.sweep.plan import SweepCell
 from benchmarks.sweep.tasks import facts
 from trt_lane.model import Metric
 
 SCHEMA = 1
-# Drawing 34,680 frames a thousand times needs memory for a few draws at a time.
-_DRAWS_AT_ONCE = 25
 
 
 def merged(
@@ -117,10 +115,8 @@ def _row(seeds: Sequence[Accuracy], reference: Accuracy | None) -> dict[str, Any
     if reference is not None and reference.frames == first.frames:
         floats = frames_of(reference)
         row["points_to_float"] = 100 * (row["value"] - float(statistic(floats)))
-    drawn = drawn_frames(len(first.frames))
     found, differences = [], []
-    for start in range(0, len(drawn), _DRAWS_AT_ONCE):
-        chosen = drawn[start : start + _DRAWS_AT_ONCE]
+    for chosen in drawn_in_parts(len(first.frames)):
         mean = np.mean([statistic(rows[chosen]) for rows in counts], axis=0)
         found.append(mean)
         if floats is not None:
