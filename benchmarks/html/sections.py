@@ -169,7 +169,7 @@ def environment(report: BenchmarkReport) -> str:
     facts = table(["fact", "value"], rows, words=(1,))
     head = ["when", "s", "MHz", "°C", "W", "load", "throttled, events"]
     states = found.states
-    shown = table(head, _states((states[0], states[-1])))
+    shown = table(head, _states((states[0], states[-1]) if len(states) > 2 else states))
     if len(states) > 2:
         every = table(head, _states(states))
         shown += f"<details><summary>all {len(states)} readings</summary>{every}</details>"
