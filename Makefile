@@ -54,7 +54,7 @@ COMMA := ,
 one_word = $(and $(filter 1,$(words $($(1)))),$(if $(findstring ',$($(1))),,yes))
 whole_number = $(shell [[ '$($(1))' =~ ^[1-9][0-9]{0,6}$$ ]] && echo yes)
 
-ifneq ($(filter engine calibrate export build bundle sensitivity bench stamps,$(GOALS)),)
+ifneq ($(filter engine calibrate float-onnx export build bundle sensitivity bench stamps,$(GOALS)),)
   $(foreach name,MODEL RECIPE TARGET DATA BUILD $(foreach v,WEIGHTS SIGN BUDGET_MS PLUGINS_LIBRARY,$(if $($(v)),$(v))),$(if $(call one_word,$(name)),,\
 	$(error $(name) is '$($(name))'; expected one word: make splits at spaces, so give a path \
 	without spaces or quotes, or a link to it (ln -s))))
@@ -147,7 +147,7 @@ EXPORT_CODE := $(addprefix engines/,export.py constants.py qdq.py typed.py lint.
 BUILD_CODE := $(addprefix engines/,attach.py build.py card.py compat.py graph_index.py inspect.py layer_table.py macs.py \
 	package.py $(notdir $(wildcard engines/cpu_*.py))) $(wildcard trt_lane/building/*.py)
 
-.PHONY: help setup wheel engine calibrate export build bundle sensitivity models test test-all lint weights pictures clean stamps
+.PHONY: help setup wheel engine calibrate float-onnx export build bundle sensitivity models test test-all lint weights pictures clean stamps
 .PHONY: plugins plugins-host plugins-resources plugins-coverage gpu-check
 .DEFAULT_GOAL := help
 
@@ -190,6 +190,10 @@ engine: $(VENV)/installed ## MODEL, RECIPE, TARGET, WEIGHTS, DATA, BUDGET: calib
 calibrate: $(VENV)/installed ## only as far as scales.npz
 	@$(MAKE) stamps
 	@$(MAKE) $(SCALES)
+
+float-onnx: $(VENV)/installed ## only the float ONNX, which needs no calibration
+	@$(MAKE) stamps
+	@$(MAKE) $(FLOAT_ONNX)
 
 export: $(VENV)/installed ## only as far as the linted Q/DQ ONNX
 	@$(MAKE) stamps
