@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib import import_module
@@ -132,6 +132,8 @@ class LaneModel:
         metric: the official score of its data set.
         origin: where official weights come from.
         training_only: prefixes of checkpoint keys that inference does not use.
+        training_shapes: shapes of some of those keys, where they alone tell a checkpoint from that
+            of another variant; a checkpoint that lacks the keys is taken.
         companions: companions(module, folder) reads the official files that must lie beside a
             checkpoint in its folder (anchor statistics); None when the checkpoint says all.
             A missing file is a TrtLaneError. Bundled weights need none.
@@ -147,9 +149,15 @@ class LaneModel:
     metric: Metric = Metric.CULANE
     origin: Origin = Origin("trt_lane", "Apache-2.0")
     training_only: tuple[str, ...] = ()
+    training_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     companions: Callable[[nn.Module, Path], None] | None = field(default=None, compare=False)
     float_layers: tuple[str, ...] = ()
     demo: bool = False
+
+    def __post_init__(self) -> None:
+        used = [key for key in self.training_shapes if not key.startswith(self.training_only)]
+        if used:
+            raise ValueError(f"training_shapes has {used}; expected keys under training_only")
 
     def build(self) -> nn.Module:
         """The float network in eval mode, with fresh weights."""

@@ -1,6 +1,9 @@
 import hashlib
 import re
+import sys
 from argparse import Namespace
+from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -216,6 +219,51 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, bad):
     broken["bn.running_var"][2] = bad
     torch.save(broken, tmp_path / "a.pth")
     assert_refused(tmp_path / "a.pth", r"NaN or infinity in 1 of 7 tensors, first: bn\.running_var")
+
+
+@pytest.fixture
+def sisters(monkeypatch):
+    """Two variants of a made-up family whose networks are alike, trained for 5 and 7 classes."""
+    five, seven = (
+        replace(MODEL, name=f"small.{name}", training_shapes={"aux.head.bias": (classes,)})
+        for name, classes in (("five", 5), ("seven", 7))
+    )
+    module = ModuleType("trt_lane.models.small")
+    module.MODELS = (five, seven)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr("trt_lane.models._checkpoint.list_families", lambda: ["small"])
+    return five, seven
+
+
+def test_checkpoint_that_was_trained_for_a_sister_is_refused_with_its_name(tmp_path, sisters):
+    five, seven = sisters
+    content = {**weights(), "aux.head.bias": torch.ones(7), "aux.head.weight": torch.ones(7, 2)}
+    torch.save(content, tmp_path / "a.pth")
+    assert_same(load_checkpoint(seven, tmp_path / "a.pth"), weights())
+    with pytest.raises(TrtLaneError) as refused:
+        load_checkpoint(five, tmp_path / "a.pth")
+    assert str(refused.value) == (
+        f"{tmp_path / 'a.pth'} is not a checkpoint of small.five: the network fits, but it was "
+        "trained for other data: aux.head.bias is (7,), expected (5,); it fits MODEL=small.seven"
+    )
+
+
+def test_checkpoint_that_was_trained_for_no_known_variant_says_where_one_is(tmp_path, sisters):
+    torch.save({**weights(), "aux.head.bias": torch.ones(9)}, tmp_path / "a.pth")
+    for model in sisters:
+        with pytest.raises(TrtLaneError, match=r"bias is \(9,\), expected .*; give WEIGHTS=FILE"):
+            load_checkpoint(model, tmp_path / "a.pth")
+
+
+def test_checkpoint_without_its_training_parts_fits_all_sisters(tmp_path, sisters):
+    torch.save(weights(), tmp_path / "a.pth")
+    for model in sisters:
+        assert_same(load_checkpoint(model, tmp_path / "a.pth"), weights())
+
+
+def test_training_shapes_of_keys_that_inference_uses_are_refused():
+    with pytest.raises(ValueError, match=r"\['conv\.weight'\]; expected keys under training_only"):
+        replace(MODEL, training_shapes={"conv.weight": (1,), "aux.bias": (1,)})
 
 
 def test_checkpoint_of_a_sister_model_is_refused_with_its_name(shared):

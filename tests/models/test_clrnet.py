@@ -6,9 +6,10 @@ from filled import filled
 from rule import load_case
 from torch.nn import functional as F
 
+from trt_lane.errors import TrtLaneError
 from trt_lane.image import ChannelOrder, Resampling
 from trt_lane.model import get_model
-from trt_lane.models._checkpoint import load_weights
+from trt_lane.models._checkpoint import load_checkpoint, load_weights
 from trt_lane.models._line_refinement import RefinementHead
 from trt_lane.models._roi_gather import ROIGather
 from trt_lane.models.clrnet import MODELS, CLRNet
@@ -105,6 +106,37 @@ def test_training_only_keys_do_not_stop_a_checkpoint(tmp_path):
     load_weights(model, module, tmp_path / "llamas_dla34.pth")
     key = "heads.reg_layers.weight"
     assert torch.equal(module.state_dict()[key], official[f"module.{key}"])
+
+
+def test_training_shapes_are_keys_of_the_official_checkpoint(shared):
+    case = load_case(shared, "clrnet_r18_culane")
+    shapes = get_model("clrnet.r18_culane").training_shapes
+    assert {key: case.shapes[key] for key in shapes} == shapes
+
+
+@pytest.mark.parametrize(
+    ("taken_for", "data", "classes", "fits"),
+    [
+        ("culane", "tusimple", 7, "MODEL=clrnet.r18_tusimple"),
+        ("llamas", "tusimple", 7, "MODEL=clrnet.r18_tusimple"),
+        ("tusimple", "culane", 5, "MODEL=clrnet.r18_culane or MODEL=clrnet.r18_llamas"),
+    ],
+)
+def test_checkpoint_of_another_data_set_is_refused(tmp_path, taken_for, data, classes, fits):
+    official = get_model(f"clrnet.r18_{data}").build().state_dict()
+    official["heads.criterion.weight"] = torch.ones(classes)
+    official["heads.seg_decoder.conv.bias"] = torch.zeros(classes)
+    path = tmp_path / "official.pth"
+    torch.save({"net": {f"module.{k}": v for k, v in official.items()}}, path)
+    load_checkpoint(get_model(f"clrnet.r18_{data}"), path)
+    with pytest.raises(TrtLaneError) as refused:
+        load_checkpoint(get_model(f"clrnet.r18_{taken_for}"), path)
+    expected = 12 - classes
+    assert str(refused.value) == (
+        f"{path} is not a checkpoint of clrnet.r18_{taken_for}: the network fits, but it was "
+        f"trained for other data: heads.criterion.weight is ({classes},), expected ({expected},), "
+        f"heads.seg_decoder.conv.bias is ({classes},), expected ({expected},); it fits {fits}"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

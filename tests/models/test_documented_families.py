@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -70,3 +71,21 @@ def test_every_variant_in_the_list_of_checkpoints_is_there():
     for name in re.findall(r"`([a-z0-9]+\.[a-z0-9_]+)`", table):
         if not name.endswith(".pt"):
             assert get_model(name).name == name
+
+
+def test_families_whose_files_do_not_tell_their_data_set_are_named():
+    text = (ROOT / "docs" / "checkpoints.md").read_text("utf-8")
+    (named,) = re.findall(r"Some networks are alike(.*?)There `MODEL`", text, re.S)
+    for title, models in re.findall(r"^\| ([^|]+) \| (`[^|]+) \|", text, re.M):
+        for known in sorted(set(re.findall(r"`([a-z0-9]+)\.", models))):
+            assert (title in named) == any_are_alike(known), known
+
+
+def any_are_alike(known):
+    """Whether a checkpoint of one variant fits another one."""
+    kinds = []
+    for model in import_module(f"trt_lane.models.{known}").MODELS:
+        with torch.device("meta"):
+            keys = model.network().state_dict()
+        kinds.append(({k: v.shape for k, v in keys.items()}, model.training_shapes))
+    return any(kind in kinds[:i] for i, kind in enumerate(kinds))

@@ -97,21 +97,23 @@ def _file(model: LaneModel) -> str:
 
 
 def _fitted(model: LaneModel, expected: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    found = _renamed(_cleaned(_read(path), path), expected)
+    whole = _cleaned(_read(path), path)
+    renamed = _renamed(whole, expected)
     found = {
         key: value
-        for key, value in found.items()
+        for key, value in renamed.items()
         if key in expected or not _is_optional(model, key)
     }
     for key, value in expected.items():
         if key.endswith(COUNTER):
             found.setdefault(key, torch.zeros_like(value))
     differences = _differences(_shapes(expected), _shapes(found))
+    lacks_only = all(key in expected and expected[key].shape == found[key].shape for key in found)
+    if not differences:
+        differences = _other_training(model, _shapes(renamed))
+        lacks_only = False
     if differences:
-        fitting = _models_of(_shapes(found))
-        lacks_only = all(
-            key in expected and expected[key].shape == found[key].shape for key in found
-        )
+        fitting = _models_of(whole)
         wrong = "only part of" if lacks_only and not fitting else "not"
         raise TrtLaneError(
             f"{path} is {wrong} a checkpoint of {model.name}: {differences}; "
@@ -265,19 +267,30 @@ def _first(names: Iterable[str]) -> str:
     return ", ".join(list(names)[:SHOWN])
 
 
-def _models_of(found: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Models that the shapes fit."""
-    return [name for family in list_families() for name in _fitting(family, found)]
+def _other_training(model: LaneModel, found: Mapping[str, tuple[int, ...]]) -> str:
+    """Which keys say that the checkpoint was trained for another variant; "" when none does."""
+    other = [key for key, shape in model.training_shapes.items() if found.get(key, shape) != shape]
+    if not other:
+        return ""
+    return "the network fits, but it was trained for other data: " + ", ".join(
+        f"{key} is {found[key]}, expected {model.training_shapes[key]}" for key in other[:SHOWN]
+    )
 
 
-def _fitting(family: str, found: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Models of a family that the shapes fit."""
+def _models_of(whole: dict[str, Tensor]) -> list[str]:
+    """Models whose checkpoint it can be."""
+    return [name for family in list_families() for name in _fitting(family, whole)]
+
+
+def _fitting(family: str, whole: dict[str, Tensor]) -> list[str]:
+    """Models of a family whose checkpoint it can be."""
     names = []
     # This only words an error: a family that does not import, or does not build without memory, is
     # left out of the guess rather than raised in the place of what the user has to know.
     with suppress(Exception), torch.device("meta"):
         for model in import_module(f"trt_lane.models.{family}").MODELS:
-            if _fits(model, _shapes(model.network().state_dict()), found):
+            expected = model.network().state_dict()
+            if _fits(model, _shapes(expected), _shapes(_renamed(whole, expected))):
                 names.append(model.name)
     return names
 
@@ -288,8 +301,10 @@ def _fits(
     found: Mapping[str, tuple[int, ...]],
 ) -> bool:
     unequal = expected.keys() ^ found.keys()
-    return all(_is_optional(model, key) for key in unequal) and all(
-        expected[key] == found[key] for key in expected.keys() & found.keys()
+    return (
+        all(_is_optional(model, key) for key in unequal)
+        and all(expected[key] == found[key] for key in expected.keys() & found.keys())
+        and not _other_training(model, found)
     )
 
 

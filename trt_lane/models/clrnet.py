@@ -94,18 +94,18 @@ def _image(frame_hw: tuple[int, int], crop_top: int) -> ImageSpec:
     )
 
 
-# Image, metric and lanes of the configurations.
+# Image, metric, lanes and classes of the segmentation that helps training, of the configurations.
 DATA_SETS = {
-    "culane": (_image((590, 1640), 270), Metric.CULANE, 4),
-    "tusimple": (_image((720, 1280), 160), Metric.TUSIMPLE, 5),
-    "llamas": (_image((717, 1276), 300), Metric.LLAMAS, 4),
+    "culane": (_image((590, 1640), 270), Metric.CULANE, 4, 4 + 1),
+    "tusimple": (_image((720, 1280), 160), Metric.TUSIMPLE, 5, 6 + 1),
+    "llamas": (_image((717, 1276), 300), Metric.LLAMAS, 4, 4 + 1),
 }
 
 
 def _model(
     trunk: str, data: str, score: str, threshold: float = 0.4, distance_px: float = 50
 ) -> LaneModel:
-    image, metric, lanes = DATA_SETS[data]
+    image, metric, lanes, classes = DATA_SETS[data]
     lane = Confidence(
         "cls", Activation.SOFTMAX, axis=1, classes=(0,), of_background=True, threshold=threshold
     )
@@ -152,6 +152,11 @@ def _model(
             "backbone.model.level3.project.",
             "backbone.model.level4.project.",
         ),
+        # All else is alike for every data set, and this for CULane and LLAMAS.
+        training_shapes={
+            "heads.criterion.weight": (classes,),
+            "heads.seg_decoder.conv.bias": (classes,),
+        },
     )
 
 
