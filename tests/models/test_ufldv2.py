@@ -47,6 +47,13 @@ def test_every_official_configuration_is_there():
     assert set(NAMES) == {f"ufldv2.r{d}_{data}" for d in (18, 34) for data in data_sets}
 
 
+# `tta` of configs/*.py; evaluation/eval_wrapper.py evaluates TuSimple in one way only
+@pytest.mark.parametrize("name", NAMES)
+def test_score_says_where_it_is_one_of_test_time_augmentation(name):
+    score = get_model(name).origin.official_score
+    assert score.endswith("with test-time augmentation") == name.endswith("culane")
+
+
 @pytest.mark.parametrize("model", SMALL)
 def test_traced_network_gives_the_same_for_any_batch(model):
     assert_trace_agrees(model, fill_randomly(model.build()))

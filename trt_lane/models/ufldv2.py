@@ -228,9 +228,12 @@ def _model(depth: int, data: str, decoder: RowColumnAnchor, score: str) -> LaneM
     )
 
 
+# CULane's configurations, with which the README evaluates, say tta = True: the linear layers also
+# see the map moved by a cell each way, and a location is the mean over three of the maps.
+# CurveLanes' say False, TuSimple's have no such switch. One pass is decoded here.
 MODELS = (
-    _model(18, "culane", CULANE_DECODER, "CULane F1 75.0"),
-    _model(34, "culane", CULANE_DECODER, "CULane F1 76.0"),
+    _model(18, "culane", CULANE_DECODER, "CULane F1 75.0 with test-time augmentation"),
+    _model(34, "culane", CULANE_DECODER, "CULane F1 76.0 with test-time augmentation"),
     _model(18, "tusimple", TUSIMPLE_DECODER, "TuSimple F1 96.11"),
     _model(34, "tusimple", TUSIMPLE_DECODER, "TuSimple F1 96.24"),
     _model(18, "curvelanes", _curvelanes_decoder(41), "CurveLanes F1 80.42"),
