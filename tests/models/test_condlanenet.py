@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -70,6 +73,27 @@ def test_heads_are_what_the_decoder_reads(name):
 def test_official_keys_have_the_official_shape(name, key, shape):
     with torch.device("meta"):
         assert tuple(get_model(name).network().state_dict()[key].shape) == shape
+
+
+# mmdet/datasets/curvelanes_dataset.py; the first is the variant's own
+@pytest.mark.parametrize(
+    ("frame_hw", "cut"), [((1440, 2560), 640), ((720, 1280), 368), ((660, 1570), 180)]
+)
+def test_curvelanes_frames_of_one_size_are_a_variant_of_ones_own(frame_hw, cut):
+    official = get_model("condlanenet.r18_curvelanes")
+    image = replace(official.image, frame_hw=frame_hw, crop_top=cut)
+    decoder = replace(official.decoder, frame_hw=frame_hw, crop_top=cut)
+    frame = np.random.default_rng(0).integers(0, 256, (*frame_hw, 3), dtype=np.uint8)
+    assert np.array_equal(image.resize(frame), cv2.resize(frame[cut:], (800, 320)))
+    assert decoder.shapes == official.decoder.shapes
+    heads = {name: np.full(shape, -9, np.float32) for name, shape in decoder.shapes.items()}
+    heads["hm_logits"][0, 10, 20] = heads["peaks"][0] = 5
+    heads["masks"][0, 0, :, 30] = heads["ranges"][0, 0, 1, 10:] = heads["states"][0, 0, 0] = 9
+    heads["regs"][:] = 0
+    (points,) = decoder(**heads).lanes()
+    rows = np.arange(39, 8, -1) * 8 / 320 * (frame_hw[0] - cut) + cut  # adjust_result
+    assert points[:, 1] == pytest.approx(rows)
+    assert points[:, 0] == pytest.approx(np.full(31, 30 * 8 / 800 * frame_hw[1]))
 
 
 def test_peaks_above_the_threshold_take_the_first_slots_column_by_column():
