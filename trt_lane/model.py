@@ -114,7 +114,8 @@ class Origin:
 
     source: str  # repository of the official code
     licence: str
-    checkpoint: str = ""  # name of the official checkpoint file, "" when bundled
+    # Name of the official checkpoint file, or where it is listed; "" when bundled or not published.
+    checkpoint: str = ""
     official_score: str = ""  # e.g. "CULane F1 68.4"
 
 
