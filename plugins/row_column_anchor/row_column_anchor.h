@@ -11,7 +11,7 @@
 
 namespace trt_lane {
 
-enum class Refit : std::int32_t { kNone, kColumns, kMerged };
+enum class Refit : std::int32_t { kNone, kMerged };
 
 struct RowColumnAnchorParams {
     static constexpr int kMaxEntries = 128;
@@ -137,16 +137,14 @@ struct RowColumnCurve {
     bool across;  // y(x) instead of x(y)
 };
 
-// As `refit` says, through the points of the columns, or of rows and columns together.
+// Through the points of rows and columns together, along the axis that leaves the smaller error.
 template <typename Sum>
 LANE_HD RowColumnCurve row_column_curve(RowColumnAnchorParams const& p, int lane,
                                         RowColumnFound found, RowColumnPlace const* places,
                                         Sum const& over) {
-    bool const merged = p.refit == Refit::kMerged;
     int const size = p.rows + p.columns;
-    RowColumnPoints points{p, places, lane, merged && found.rows, found.columns, true};
+    RowColumnPoints points{p, places, lane, found.rows, found.columns, true};
     RowColumnCurve const upright{fitted(points, size, over), false};
-    if (!merged) return upright;
     double const error = mean_error(upright.fit, points, size, over);
     points.upright = false;
     RowColumnCurve const flat{fitted(points, size, over), true};
@@ -159,30 +157,22 @@ LANE_HD void row_column_draft(RowColumnAnchorParams const& p,
                               RowColumnAnchorParams::Entry const& entry, RowColumnFound found,
                               RowColumnCurve const& curve, RowColumnPlace const* places,
                               Sum const& over, float* draft) {
-    Parabola const& fit = curve.fit;
-    bool const merged = p.refit == Refit::kMerged, across = merged && curve.across;
-    bool const curved = p.refit != Refit::kNone && fit.count >= 3;
+    bool const merged = p.refit == Refit::kMerged;
     int const after_rows = entry.in_rows && !entry.unless_rows ? p.rows : 0;
     for (int i = over.first(); i < p.width; i += over.step()) {
         float* point = draft + 2 * i;
         int const k = i - after_rows;
         if (merged) {
-            int const count = across ? p.kAcross : p.kAlong;
+            Parabola const& fit = curve.fit;
+            int const count = curve.across ? p.kAcross : p.kAlong;
             double const step = (fit.most - fit.least) / (count - 1);
             double const along = p.spaced(fit.least, step, fit.most, count, i);
             double const value = fit.at(along);
-            row_column_point(across ? along : value, across ? value : along, curved && i < count,
-                             point);
+            row_column_point(curve.across ? along : value, curve.across ? value : along,
+                             fit.count >= 3 && i < count, point);
         } else if (k < 0) {
             float const x = places[i * p.lanes + entry.lane].px;
             row_column_point(x, p.row_px(i), found.rows && x == x, point);
-        } else if (p.refit == Refit::kColumns) {
-            double const y = p.row_px(k < p.rows ? k : 0), x = fit.at(y);
-            double const rounded = rint(x);  // the official code judges whole pixels
-            row_column_point(x, y,
-                             curved && k < p.rows && y >= fit.least && y <= fit.most &&
-                                 rounded >= 0.0 && rounded <= p.frame_w,
-                             point);
         } else {
             int const column = k < p.columns ? k : 0;
             float const y = places[(p.rows + column) * p.lanes + entry.lane].px;

@@ -23,10 +23,7 @@ inline RowColumnAnchorParams RowColumnAnchor::make(Fields const& fields) {
     p.column_step = 1.0 / std::max(p.columns - 1, 1);
     p.above_rows = fields.number("above_rows");
     p.above_columns = fields.number("above_columns");
-    std::string const& refit = fields.text("refit");
-    p.refit = refit == "merged"    ? Refit::kMerged
-              : refit == "columns" ? Refit::kColumns
-                                   : Refit::kNone;
+    p.refit = fields.text("refit") == "merged" ? Refit::kMerged : Refit::kNone;
     bool in_rows[64] = {}, in_columns[64] = {};
     auto const read = [&](char const* name, bool* in) {
         for (double number : fields.numbers(name)) {
@@ -55,12 +52,11 @@ inline RowColumnAnchorParams RowColumnAnchor::make(Fields const& fields) {
     } else {
         for (double lane : fields.numbers("row_lanes")) add(lane, true, false);
         for (double lane : fields.numbers("column_lanes")) add(lane, false, true);
-        int const of_columns = p.refit == Refit::kColumns ? p.rows : p.columns;
         p.width = 1;
         for (int i = 0; i < p.entries; ++i) {
-            bool const rows = p.entry[i].if_rows;
-            p.width =
-                std::max(p.width, (rows ? p.rows : 0) + (p.entry[i].in_columns ? of_columns : 0));
+            int const of_rows = p.entry[i].if_rows ? p.rows : 0;
+            int const of_columns = p.entry[i].in_columns ? p.columns : 0;
+            p.width = std::max(p.width, of_rows + of_columns);
         }
     }
     if (p.entries == 0) p.entry[p.entries++] = {};  // one that is read nowhere

@@ -137,16 +137,6 @@ def test_huge_logits_do_not_overflow():
     assert lanes.scores.tolist() == [1]
 
 
-def test_refitted_column_lane_is_a_parabola_on_the_rows_it_spans():
-    decoder = RowColumnAnchor((100, 200), 11, 5, 11, 101, top=0.0, refit=Refit.COLUMNS)
-    columns = decoder.columns_px  # 0, 50, ... 200
-    cells = np.round(40 + columns / 5).astype(int)  # y = cell + 0.5: a straight line
-    lanes = decoder(**with_column_lane(decoder, cells))
-    rows = lanes.points[0, :, 1]
-    assert rows.tolist() == [80, 70, 60, 50]  # y spans 40.5 .. 80.5
-    assert lanes.points[0, :, 0] == pytest.approx((rows - 40.5) * 5, abs=0.01)
-
-
 def merged_decoder():
     return replace(SMALL, refit=Refit.MERGED, row_lanes=(0, 1, 2, 3), column_lanes=(0, 1, 2, 3))
 

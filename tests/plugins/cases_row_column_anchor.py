@@ -14,16 +14,16 @@ from trt_lane.plugin_library import LANES_DROPPED
 CULANE = RowColumnAnchor(
     (590, 1640), 72, 81, 200, 100, top=0.42, above_rows=72 / 2, above_columns=81 / 4
 )
-TUSIMPLE_COLUMNS = RowColumnAnchor(
+TUSIMPLE = RowColumnAnchor(
     *((720, 1280), 56, 41, 100, 100),
     top=160 / 720,
     bottom=710 / 720,
+    row_lanes=(0, 1, 2, 3),
+    column_lanes=(),
     window=14,
     above_rows=3,
     above_columns=3,
-    refit=Refit.COLUMNS,
 )
-TUSIMPLE = replace(TUSIMPLE_COLUMNS, row_lanes=(0, 1, 2, 3), column_lanes=(), refit=Refit.NONE)
 CURVELANES = RowColumnAnchor(
     *((1440, 2560), 72, 41, 200, 100),
     top=0.4,
@@ -99,7 +99,6 @@ def _cases() -> list[Case]:
     edge["loc_row"][0, :, 1] = edge["loc_row"][-1, :, 2] = 60
     edge["loc_col"][0, :, 0] = edge["loc_col"][-1, :, 3] = 60
     huge = {k: v * np.float32(1e37) for k, v in with_lanes(SMALL, (0, 2), (1,), seed=6).items()}
-    columns = replace(SMALL, refit=Refit.COLUMNS, top=0.0)
     merged = replace(SMALL, refit=Refit.MERGED)
     single = RowColumnAnchor(
         *((100, 200), 1, 1, 2, 2), top=0.5, lanes=1, row_lanes=(0,), column_lanes=(0,)
@@ -110,11 +109,6 @@ def _cases() -> list[Case]:
     return [
         Case("typical", CULANE, typical),
         Case("full_size_tusimple", TUSIMPLE, with_lanes(TUSIMPLE, (0, 1, 3), (2,), seed=9)),
-        _refitted(
-            "full_size_tusimple_columns",
-            TUSIMPLE_COLUMNS,
-            with_lanes(TUSIMPLE_COLUMNS, (1, 2), (0, 3), seed=7),
-        ),
         _refitted(
             "full_size_curvelanes",
             CURVELANES,
@@ -136,11 +130,10 @@ def _cases() -> list[Case]:
         Case("wide_window", replace(SMALL, window=40), both),
         Case("no_window", replace(SMALL, window=0), both),
         Case("huge_logits", SMALL, huge),
-        _refitted("refitted_columns", columns, both),
-        _refitted("refitted_columns_late", columns, late),
         _refitted("merged", merged, both),
         _refitted("merged_late", merged, late),
-        *_steps(),
+        _upright(),
+        _two_heights(),
         Case("one_anchor", single, with_lanes(single, (0,), (0,), seed=9)),
     ]
 
@@ -149,28 +142,49 @@ def _refitted(name: str, decoder: RowColumnAnchor, heads: dict[str, np.ndarray])
     return Case(name, decoder, heads, tolerance_px=REFITTED * max(decoder.frame_hw))
 
 
-def _steps() -> list[Case]:
-    """Places that lie exactly on cells: parabolas through two heights, or through one."""
+def _upright() -> Case:
+    """Lanes straight up, whose places lie exactly on cells: y(x) goes through one or two of them.
+
+    It is the worse parabola. No lane is flat to the last digit: which of its ends is the lower,
+    rounding says in numpy.
+    """
     decoder = RowColumnAnchor(
-        *((100, 200), 21, 9, 11, 11), top=0.0, row_lanes=(1,), refit=Refit.COLUMNS
+        *((100, 200), 21, 9, 11, 11),
+        top=0.0,
+        row_lanes=(1, 2),
+        column_lanes=(0,),
+        refit=Refit.MERGED,
     )
     heads = {k: np.zeros(s, np.float32) for k, s in decoder.head_shapes.items()}
     heads["exist_row"][0] = heads["exist_col"][0] = 9
-    for lane, cells in ((0, (4,) * 5 + (6,) * 4), (3, (5,) * 9)):
-        heads["loc_col"][cells, range(9), lane] = 200
-        heads["exist_col"][1, :, lane] = 18
+    heads["loc_col"][(4,) * 5 + (6,) * 4, range(9), 0] = 200
+    heads["exist_col"][1, :, 0] = 18
     heads["loc_row"][(3,) * 10 + (4,) * 11, range(21), 1] = 200
-    heads["exist_row"][1, :, 1] = 18
-    # Upright lanes: y(x) goes through one or two places only, and is the worse parabola. No lane
-    # that is flat to the last digit: which of its ends is the lower, rounding says in numpy.
-    merged = replace(decoder, refit=Refit.MERGED, row_lanes=(1, 2), column_lanes=(0,))
-    upright = {k: v.copy() for k, v in heads.items()}
-    upright["loc_row"][7, :, 2] = 200
-    upright["exist_row"][1, :, 2] = 18
-    return [
-        _refitted("columns_at_two_heights", decoder, heads),
-        _refitted("merged_at_two_places", merged, upright),
-    ]
+    heads["loc_row"][7, :, 2] = 200
+    heads["exist_row"][1, :, 1:3] = 18
+    return _refitted("merged_at_two_places", decoder, heads)
+
+
+def _two_heights() -> Case:
+    """Three corners of a rectangle higher than wide: x(y) is the better one, through two places.
+
+    Many parabolas go through two places equally well.
+    """
+    decoder = RowColumnAnchor(
+        *((100, 200), 2, 2, 11, 11),
+        top=0.2,
+        lanes=1,
+        row_lanes=(0,),
+        column_lanes=(0,),
+        refit=Refit.MERGED,
+    )
+    heads = {k: np.zeros(s, np.float32) for k, s in decoder.head_shapes.items()}
+    heads["exist_col"][0] = 9
+    heads["loc_row"][7] = 200  # (150, 20) and (150, 100)
+    heads["exist_row"][1] = 18
+    heads["loc_col"][9:, 1] = 200  # (200, 100)
+    heads["exist_col"][1, 1] = 18
+    return _refitted("merged_at_two_heights", decoder, heads)
 
 
 def _broken(decoder: RowColumnAnchor, heads: dict[str, np.ndarray]) -> list[Case]:

@@ -1,8 +1,8 @@
 """Row and column anchors: steep lanes by their x on rows, flat ones by their y on columns (UFLDv2).
 
 Decoding follows cfzd/Ultra-Fast-Lane-Detection-v2 (commit c903880): demo.py pred2coords, and for
-TuSimple and CurveLanes evaluation/eval_wrapper.py, which has other numbers and refits lanes by
-parabolas. Points stay float where the official code truncates to whole pixels.
+TuSimple and CurveLanes evaluation/eval_wrapper.py, which has other numbers and refits CurveLanes'
+lanes by parabolas. Points stay float where the official code truncates to whole pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ class Refit(str, Enum):
     """Which lanes are replaced by a least-squares parabola through their points."""
 
     NONE = "none"
-    COLUMNS = "columns"  # x(y) through the points of column lanes, on the row anchors
     MERGED = "merged"  # the better of x(y) and y(x) through row and column points together
 
 
@@ -134,8 +133,6 @@ class RowColumnAnchor:
             here = np.isfinite(on_column[:, lane]) & np.isfinite(down[:, lane])
             if here.sum() > self.above_columns:
                 points = np.column_stack([self.columns_px[here], down[here, lane]])
-                if self.refit is Refit.COLUMNS:
-                    points = _on_rows(points, self.rows_px, self.frame_hw[1])
                 found.setdefault(lane, []).append((points, on_column[here, lane]))
 
         merged = self.refit is Refit.MERGED
@@ -178,18 +175,6 @@ def _existence(logits: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # 3e38 - -3e38 is inf, and exp(-inf) is 0
         margin = np.where(present, logits[1], 0) - np.where(present, logits[0], 0)
     return np.where(present, 1 / (1 + np.exp(-margin)), np.nan)
-
-
-def _on_rows(points: np.ndarray, rows_px: np.ndarray, width_px: int) -> np.ndarray:
-    """The parabola x(y) of the points on the rows that they span, inside the frame."""
-    if len(points) < 3:
-        return points[:0]
-    x, y = points.T
-    at = rows_px[(rows_px >= y.min()) & (rows_px <= y.max())]
-    fitted, _ = _fit(y, x)
-    curve = np.column_stack([np.polyval(fitted, at), at])
-    rounded = np.round(curve[:, 0])  # the official code judges whole pixels
-    return curve[(rounded >= 0) & (rounded <= width_px)]
 
 
 def _parabola(points: np.ndarray) -> np.ndarray:
