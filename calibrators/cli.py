@@ -12,7 +12,7 @@ from calibrators.budget.command import add_budget_options, check_budget, planned
 from calibrators.frames import calibration_frames
 from calibrators.network import folded_model
 from calibrators.quantise import quantise
-from calibrators.recipe import list_recipes, load_recipe
+from calibrators.recipe_files import list_recipes, load_recipe
 from calibrators.reference import save_reference
 from calibrators.score import cell, made_before, score, with_costs
 from calibrators.shorten import RULE, shortened

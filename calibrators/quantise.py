@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,8 @@ from calibrators.calibrate import calibrate
 from calibrators.collect import Progress, spread
 from calibrators.fake_quant import quantised_network
 from calibrators.losses import FocusLoss, UnitLoss
-from calibrators.recipe import QuantRecipe, UnitKind
+from calibrators.network_parts import head_layers
+from calibrators.recipe import HeadPrecision, QuantRecipe
 from calibrators.reconstruct import reconstruct
 from calibrators.selective_focus import decode_all
 from trt_lane.metrics.lane_distortion import mean_lane_distortion_score
@@ -54,13 +56,20 @@ def quantise(
         bar: bar over reconstruction steps, with a label that changes.
     """
     start = time.monotonic()
-    table = calibrate(graph_module, frames, recipe, model.float_layers, progress)
+    float_layers = model.float_layers
+    if recipe.heads is HeadPrecision.FLOAT:
+        own = head_layers(graph_module).values()
+        float_layers = (*float_layers, *itertools.chain.from_iterable(own))
+    table = calibrate(graph_module, frames, recipe, float_layers, progress)
     if table.equalised:
-        table = _better_of_plain(model, graph_module, frames, recipe, table, progress)
+        plain = calibrate(
+            graph_module, frames, recipe, float_layers, progress, equalisation=Equalisation()
+        )
+        table = _better_of_two(model, graph_module, frames, recipe, table, plain)
     if recipe.reconstruction is None:
         return table
     warnings: list[str] = []
-    if recipe.reconstruction.unit is UnitKind.NETWORK:
+    if recipe.reconstruction.on_heads:
         loss = FocusLoss(
             model.heads,
             model.decoder,
@@ -88,22 +97,19 @@ def quantise(
     return dataclasses.replace(learned, info=info)
 
 
-def _better_of_plain(
+def _better_of_two(
     model: LaneModel,
     graph_module: fx.GraphModule,
     frames: Tensor,
     recipe: QuantRecipe,
     table: ScaleTable,
-    progress: Progress,
+    plain: ScaleTable,
 ) -> ScaleTable:
     """The equalised table where it clearly bends the lanes less, else the plain one.
 
     Every layer's error is smaller with the factors, but what a network makes of all of them
     together is another matter: where the lanes hardly move, it may be more (ours).
     """
-    plain = calibrate(
-        graph_module, frames, recipe, model.float_layers, progress, equalisation=Equalisation()
-    )
     few = frames[list(spread(len(frames), LANE_FRAMES))]
     lanes = decode_all(model.decoder, head_outputs(graph_module, few, recipe.batch))
     distortions = []

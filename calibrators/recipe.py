@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from calibrators.observers import OBSERVERS
-from trt_lane.errors import TrtLaneError
-from trt_lane.toml_files import read_toml
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,13 @@ class SelectionMode(str, Enum):
     PROBED = "probed"  # by decoding again at every refresh
 
 
+class HeadPrecision(str, Enum):
+    """Whether the layers that belong to one head alone are quantised."""
+
+    QUANTISED = "quantised"
+    FLOAT = "float"
+
+
 class Order(str, Enum):
     """Whether roundings and activation steps are learned in one pass or in two."""
 
@@ -91,7 +92,8 @@ class ReconstructionRecipe:
     """How roundings and steps are learned.
 
     Attributes:
-        unit: layer, block or network.
+        unit: layer, block or network. Blocks with a focus or a selection are held against the
+            heads, with what follows them in float (our reading of block-wise Selective Focus).
         order: roundings and activation steps together (QDrop, Selective Focus), or roundings first
             with float activations and then steps (BRECQ).
         steps: optimiser steps per unit.
@@ -144,12 +146,7 @@ class ReconstructionRecipe:
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, kind(value))
-            except ValueError:
-                known = ", ".join(k.value for k in kind)
-                raise ValueError(f"{name} is {value!r}; expected one of {known}") from None
+            _choose(self, name, kind)
         for name, low, high in (
             ("steps", 1, 10**6),
             ("block_steps", 0, 10**6),
@@ -179,12 +176,17 @@ class ReconstructionRecipe:
             raise ValueError(
                 f"block_steps learn roundings and steps together; order is {self.order.value}"
             )
-        if self.unit is not UnitKind.NETWORK and (
-            self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
-        ):
-            raise ValueError(
-                f"focus and selection look at the heads; unit is {self.unit.value}, not network"
-            )
+        if self.unit is UnitKind.LAYER and self.on_heads:
+            raise ValueError("focus and selection look at the heads; unit is layer, not a block")
+
+    @property
+    def on_heads(self) -> bool:
+        """Whether a unit is held against the heads: the network, and blocks with a focus.
+
+        A block is else held against what it gave in float itself, as BRECQ and QDrop do.
+        """
+        focused = self.focus is not FocusMode.OFF or self.selection is not SelectionMode.OFF
+        return self.unit is UnitKind.NETWORK or focused
 
 
 _KINDS = {
@@ -195,6 +197,7 @@ _KINDS = {
     "focus": FocusMode,
     "selection": SelectionMode,
 }
+CHOICES = (*_KINDS.values(), HeadPrecision)  # what a recipe's file names by value
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,8 @@ class QuantRecipe:
         batch: frames per forward pass.
         seed: of every random draw.
         equalise: whether ranges are moved between layers first (calibrators.equalise).
+        heads: whether each head's own layers are quantised like the rest or stay in float, as some
+            papers leave them (calibrators.network_parts.head_layers).
         reconstruction: learned after the observers, or None for nearest rounding.
     """
 
@@ -220,6 +225,7 @@ class QuantRecipe:
     batch: int = 4
     seed: int = 0
     equalise: bool = False
+    heads: HeadPrecision = HeadPrecision.QUANTISED
     reconstruction: ReconstructionRecipe | None = None
 
     def __post_init__(self) -> None:
@@ -227,6 +233,7 @@ class QuantRecipe:
             raise ValueError(f"frames is {self.frames}, batch is {self.batch}; expected 1 or more")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; expected 0 to 2^63 - 1")
+        _choose(self, "heads", HeadPrecision)
 
     def digest(self) -> str:
         """sha256 of every number; the description does not count."""
@@ -239,58 +246,11 @@ class QuantRecipe:
         return self.weights.bits == 8 and self.activations.bits == 8
 
 
-def list_recipes() -> list[str]:
-    """Names of the recipes that come with the project."""
-    return sorted(p.stem for p in RECIPES.glob("*.toml"))
-
-
-def load_recipe(name: str) -> QuantRecipe:
-    """A recipe by name, or a TOML file by path."""
-    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-    if not path.is_file():
-        close = difflib.get_close_matches(name, list_recipes(), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise TrtLaneError(f"no recipe {name!r}; {hint}known recipes: {', '.join(list_recipes())}")
+def _choose(recipe: Any, name: str, kind: type[Enum]) -> None:
+    """Put the member in the place of its value."""
+    value = getattr(recipe, name)
     try:
-        table = read_toml(path)
-    except ValueError as error:
-        raise TrtLaneError(f"{path} is not valid TOML: {error}") from None
-    try:
-        return _from_table(QuantRecipe, {"name": path.stem, **table})
-    except (TypeError, ValueError) as error:
-        raise TrtLaneError(f"recipe {path}: {error}") from None
-
-
-def _from_table(kind: type, table: dict[str, Any], where: str = "") -> Any:
-    """Make a (nested) dataclass of a TOML table; unknown and mistyped keys are errors."""
-    known = {f.name: f for f in fields(kind)}
-    values = {}
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"unknown key {where + key!r}; known keys: {', '.join(known)}")
-        nested = _NESTED.get(str(known[key].type))
-        if nested is not None:
-            if not isinstance(value, dict):
-                raise ValueError(f"{where + key} is {value!r}; expected a table [{where + key}]")
-            value = _from_table(nested, value, f"{where}{key}.")
-        elif not _fits(value, str(known[key].type)):
-            raise ValueError(f"{where + key} is {value!r}; expected {known[key].type}")
-        elif str(known[key].type) == "float":
-            value = float(value)  # 99 and 99.0 are one recipe
-        values[key] = value
-    return kind(**values)
-
-
-_NESTED = {
-    "TensorRecipe": TensorRecipe,
-    "ReconstructionRecipe | None": ReconstructionRecipe,
-}
-_NAMED = tuple(kind.__name__ for kind in _KINDS.values())  # given by their value; checked when made
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    if annotation == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation in _NAMED:
-        return isinstance(value, str)
-    return type(value).__name__ == annotation
+        object.__setattr__(recipe, name, kind(value))
+    except ValueError:
+        known = ", ".join(k.value for k in kind)
+        raise ValueError(f"{name} is {value!r}; expected one of {known}") from None

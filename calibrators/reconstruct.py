@@ -10,21 +10,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
-from torch.nn.utils import parametrize
 
 from calibrators.activation_cache import ActivationCache
-from calibrators.fake_quant import replace_weights
-from calibrators.insert import insert_sites
 from calibrators.learned import (
-    LearnedActivation,
-    LearnedBias,
-    LearnedRounding,
     annealed_beta,
     annealed_temperature,
 )
@@ -37,7 +30,23 @@ from calibrators.recipe import (
     UnitKind,
 )
 from calibrators.resume import Checkpoint
-from calibrators.units import Stretch, Unit, block_units, layer_units, network_unit
+from calibrators.student import (
+    Student,
+    harden,
+    inside,
+    make_student,
+    restore,
+    set_activations,
+    snapshot,
+)
+from calibrators.units import (
+    Stretch,
+    StretchToHeads,
+    Unit,
+    block_units,
+    layer_units,
+    network_unit,
+)
 from trt_lane.errors import TrtLaneError
 from trt_lane.models._equalised import equalised
 from trt_lane.scales import ScaleTable
@@ -66,28 +75,6 @@ class Loss(Protocol):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state()`."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Student:
-    """The quantised network while it learns."""
-
-    network: fx.GraphModule
-    activations: dict[str, LearnedActivation]
-    weights: dict[str, LearnedRounding]
-    biases: dict[str, LearnedBias]
-
-    def table(self, start: ScaleTable) -> ScaleTable:
-        """What was learned, hardened."""
-        return dataclasses.replace(
-            start,
-            activations={key: a.scale() for key, a in self.activations.items()},
-            rounded={name: w.levels() for name, w in self.weights.items()},
-            biases={
-                name: self.network.get_submodule(name.rpartition(".")[0]).bias.detach().numpy()
-                for name in self.biases
-            },
-        )
 
 
 def reconstruct(
@@ -127,24 +114,18 @@ def reconstruct(
     state = checkpoint.load()
     done = 0 if state is None else state["unit"]
     if state is not None:
-        _restore(student, state)
+        restore(student, state)
+        loss.restore(state["loss"])
     cache = ActivationCache(teacher, student.network, frames, cache_gb)
     for number in range(done, len(work)):
         phase, unit, held_against = work[number]
-        _set_activations(student, phase)
+        set_activations(student, phase)
         first = state["step"] if state is not None and number == done else 0
         optimiser_state = state["optimiser"] if first else None
-        if first:
-            held_against.restore(state["loss"])
 
-        def save(
-            step: int,
-            optimiser: torch.optim.Optimizer,
-            number: int = number,
-            held_against: Loss = held_against,
-        ) -> None:
-            learned = _snapshot(student, optimiser)
-            checkpoint.save({"unit": number, "step": step, "loss": held_against.state(), **learned})
+        def save(step: int, optimiser: torch.optim.Optimizer, number: int = number) -> None:
+            learned = snapshot(student, optimiser)
+            checkpoint.save({"unit": number, "step": step, "loss": loss.state(), **learned})
 
         label = f"{number + 1}/{len(work)} " if len(work) > 1 else ""
 
@@ -155,46 +136,15 @@ def reconstruct(
                 phase.steps - first,
                 lambda label=label, shown=held_against: label + shown.status(),
             )
+        run = _stretch(student.network, teacher, unit, phase)
         _learn_unit(
-            student, unit, cache, phase, held_against, seed + number, steps, optimiser_state, save
+            student, run, cache, phase, held_against, seed + number, steps, optimiser_state, save
         )
         if phase.unit is recipe.unit:
-            _harden(student, unit)
-        checkpoint.save({"unit": number + 1, "step": 0, **_snapshot(student, None)})
+            harden(student, unit)
+        learned = snapshot(student, None)
+        checkpoint.save({"unit": number + 1, "step": 0, "loss": loss.state(), **learned})
     return student.table(table)
-
-
-def make_student(
-    graph_module: fx.GraphModule, table: ScaleTable, recipe: ReconstructionRecipe
-) -> Student:
-    """The quantised network with everything learnable in it, all frozen at first."""
-    graph_module = equalised(graph_module, table.equalised)
-    activations: dict[str, LearnedActivation] = {}
-
-    def make(site: object) -> LearnedActivation:
-        activations[site.key] = LearnedActivation(table.activations[site.key])
-        return activations[site.key]
-
-    network = insert_sites(graph_module, table.sites, make)
-    weights = {
-        name: LearnedRounding(graph_module.get_parameter(name), scale)
-        for name, scale in table.weights.items()
-    }
-    for weight in weights.values():
-        weight.hard = not recipe.learn_rounding
-    replace_weights(network, weights)
-    biases: dict[str, LearnedBias] = {}
-    for node in graph_module.graph.nodes if recipe.learn_biases else ():
-        name = f"{node.target}.bias"
-        if f"{node.target}.weight" not in weights or name in biases:
-            continue
-        layer = network.get_submodule(node.target)
-        if layer.bias is not None:
-            biases[name] = LearnedBias(layer.bias, max(table.maxima[node.name], 1e-6) / 127)
-            parametrize.register_parametrization(layer, "bias", biases[name])
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    return Student(network, activations, weights, biases)
 
 
 def phases(recipe: ReconstructionRecipe) -> list[ReconstructionRecipe]:
@@ -219,16 +169,17 @@ def phases(recipe: ReconstructionRecipe) -> list[ReconstructionRecipe]:
     return [rounding, after]
 
 
-def _set_activations(student: Student, phase: ReconstructionRecipe) -> None:
-    """While BRECQ learns roundings, all activations are float; else all are quantised."""
-    float_now = phase.order is Order.ROUNDING_FIRST and not phase.learn_steps
-    for activation in student.activations.values():
-        activation.drop = 1.0 if float_now else 0.0
+def _stretch(
+    student: fx.GraphModule, teacher: fx.GraphModule, unit: Unit, phase: ReconstructionRecipe
+) -> Stretch | StretchToHeads:
+    if phase.on_heads and phase.unit is not UnitKind.NETWORK:
+        return StretchToHeads(student, teacher, unit)
+    return Stretch(student, unit)
 
 
 def _learn_unit(
     student: Student,
-    unit: Unit,
+    stretch: Stretch | StretchToHeads,
     cache: ActivationCache,
     recipe: ReconstructionRecipe,
     loss: Loss,
@@ -238,8 +189,8 @@ def _learn_unit(
     save: Callable[[int, torch.optim.Optimizer], None],
 ) -> None:
     """Run the given steps of one unit, from the optimiser's state where there is one."""
-    activations, weights, biases = _inside(student, unit)
-    stretch = Stretch(student.network, unit)
+    unit = stretch.unit
+    activations, weights, biases = inside(student, unit)
     drawn = cache.open(unit, mixed=recipe.drop > 0 and recipe.unit is not UnitKind.NETWORK)
     groups = []
     if recipe.learn_rounding:
@@ -279,7 +230,7 @@ def _learn_unit(
         beta = annealed_beta(step, recipe.steps, recipe.warm_up)
         if beta is not None and recipe.learn_rounding and weights:
             decided = sum(w.regulariser(beta) for w in weights)
-            scale = 1 / count if recipe.unit is UnitKind.NETWORK else 1.0
+            scale = 1 / count if recipe.on_heads else 1.0
             total = total + recipe.regularisation * scale * decided
         if not _is_finite(total):
             raise _diverged(unit, step, recipe)
@@ -317,55 +268,8 @@ def _diverged(unit: Unit, step: int, recipe: ReconstructionRecipe) -> TrtLaneErr
     )
 
 
-def _inside(
-    student: Student, unit: Unit
-) -> tuple[list[LearnedActivation], list[LearnedRounding], list[LearnedBias]]:
-    """What is learnable in a unit."""
-    nodes = {n.name: n for n in student.network.graph.nodes}
-    layers = {nodes[n].target for n in unit.nodes if nodes[n].op == "call_module"}
-    weights = [w for name, w in student.weights.items() if name.rpartition(".")[0] in layers]
-    keys: list[str] = []
-    for name in unit.nodes:
-        for source in nodes[name].all_input_nodes:
-            key = source.target.removeprefix("quantize_") if source.op == "call_module" else ""
-            is_site = source.name.startswith("quantize_") and key in student.activations
-            if is_site and key not in keys:
-                keys.append(key)
-    biases = [b for name, b in student.biases.items() if name.rpartition(".")[0] in layers]
-    return [student.activations[key] for key in keys], weights, biases
-
-
-def _harden(student: Student, unit: Unit) -> None:
-    activations, weights, _ = _inside(student, unit)
-    for weight in weights:
-        weight.hard = True
-    for activation in activations:
-        if activation.drop < 1:
-            activation.drop = 0.0
-
-
 def _cosine(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _snapshot(student: Student, optimiser: torch.optim.Optimizer | None) -> dict:
-    return {
-        "v": {name: w.v.detach() for name, w in student.weights.items()},
-        "hard": [name for name, w in student.weights.items() if w.hard],
-        "log_step": {key: a.log_step.detach() for key, a in student.activations.items()},
-        "shift": {name: b.shift.detach() for name, b in student.biases.items()},
-        "optimiser": None if optimiser is None else optimiser.state_dict(),
-    }
-
-
-def _restore(student: Student, state: dict) -> None:
-    for name, weight in student.weights.items():
-        weight.v.data.copy_(state["v"][name])
-        weight.hard = name in state["hard"]
-    for name, bias in student.biases.items():
-        bias.shift.data.copy_(state["shift"][name])
-    for key, activation in student.activations.items():
-        activation.log_step.data.copy_(state["log_step"][key])
 
 
 def _identity(table: ScaleTable, frames: Tensor, recipe: ReconstructionRecipe, seed: int) -> str:

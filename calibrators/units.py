@@ -72,6 +72,18 @@ def block_units(graph_module: fx.GraphModule) -> list[Unit]:
     return units
 
 
+def rest_of(graph_module: fx.GraphModule, unit: Unit) -> Unit:
+    """What comes after a unit, up to the heads; it has no nodes when the unit is the last."""
+    nodes = _compute_nodes(graph_module)
+    last = max(i for i, node in enumerate(nodes) if node.name in unit.nodes)
+    heads = tuple(node.name for node in heads_of(graph_module).values())
+    if last == len(nodes) - 1:
+        return Unit(unit.name, (), heads, heads)
+    rest = _unit(graph_module, nodes[last + 1 :], [])
+    read = {*rest.inputs, *(name for name in heads if name not in rest.nodes)}
+    return Unit(rest.name, rest.nodes, tuple(sorted(read)), heads)
+
+
 class Stretch:
     """Runs a unit of the quantised network, whose graph has the float graph's nodes and more."""
 
@@ -89,6 +101,25 @@ class Stretch:
             if node not in env:
                 env[node] = self._interpreter.run_node(node)
         return {name: env[self._by_name[name]] for name in self.unit.outputs}
+
+
+class StretchToHeads:
+    """Runs a unit of the quantised network, and the float network behind it.
+
+    Attributes:
+        unit: what it reads, and the heads that it gives; its nodes are those of the unit alone.
+    """
+
+    def __init__(self, quantised: fx.GraphModule, graph_module: fx.GraphModule, unit: Unit) -> None:
+        rest = rest_of(graph_module, unit)
+        self._unit, self._rest = Stretch(quantised, unit), Stretch(graph_module, rest)
+        passing = tuple(n for n in rest.inputs if n not in unit.nodes and n not in unit.inputs)
+        self.unit = Unit(unit.name, unit.nodes, (*unit.inputs, *passing), rest.outputs)
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Heads by node name, from the tensors named in `unit.inputs`."""
+        tensors = {**inputs, **self._unit({n: inputs[n] for n in self._unit.unit.inputs})}
+        return self._rest({name: tensors[name] for name in self._rest.unit.inputs})
 
 
 def _compute_nodes(graph_module: fx.GraphModule) -> list[fx.Node]:

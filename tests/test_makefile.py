@@ -11,7 +11,7 @@ import pytest
 from run_make import ROOT, make, needs_make
 
 from calibrators.budget.command import points
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 
 pytestmark = needs_make
 

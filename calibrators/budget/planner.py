@@ -15,8 +15,8 @@ from torch import fx
 from calibrators.budget.judge import AGREEMENT_WANTED
 from calibrators.budget.plan import Kind, Plan
 from calibrators.budget.search import CHEAP_SHARE, OutOfTime, Search, Wanted
+from calibrators.network_parts import Block
 from calibrators.sensitivity.evaluation import NO_BAR, Bar, EvaluationFrames
-from calibrators.sensitivity.mixed import Block
 from trt_lane.model import LaneModel
 from trt_lane.scales import ScaleTable
 

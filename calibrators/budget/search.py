@@ -14,6 +14,7 @@ from calibrators.budget.judge import (
     Verdict,
     judge,
 )
+from calibrators.network_parts import Block, blocks, head_layers
 from calibrators.sensitivity.evaluation import (
     Bar,
     EvaluationFrames,
@@ -24,7 +25,7 @@ from calibrators.sensitivity.evaluation import (
 )
 from calibrators.sensitivity.layers import affordable_frames, part_sensitivity
 from calibrators.sensitivity.macs import layer_macs, share_of
-from calibrators.sensitivity.mixed import Block, blocks, head_layers, table_layers, without_layers
+from calibrators.sensitivity.mixed import table_layers, without_layers
 from calibrators.sensitivity.variants import FLOAT, FULL, Variants
 from trt_lane.model import LaneModel
 from trt_lane.scales import ScaleTable

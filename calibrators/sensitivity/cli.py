@@ -9,7 +9,7 @@ from pathlib import Path
 from calibrators.frames import calibration_frames
 from calibrators.network import folded_model
 from calibrators.quantise import quantise
-from calibrators.recipe import list_recipes, load_recipe
+from calibrators.recipe_files import list_recipes, load_recipe
 from calibrators.sensitivity.evaluation import evaluation_frames
 from calibrators.sensitivity.measure import measure
 from calibrators.sensitivity.mixed import check_weights

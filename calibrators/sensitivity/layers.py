@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from calibrators.network_parts import Block
 from calibrators.selective_focus import Decoder, decode_all
 from calibrators.sensitivity.evaluation import NO_BAR, Bar, with_bar
 from calibrators.sensitivity.heads import relative_error
 from calibrators.sensitivity.macs import layer_macs
-from calibrators.sensitivity.mixed import Block, only_layers, without_layers
+from calibrators.sensitivity.mixed import only_layers, without_layers
 from calibrators.sensitivity.variants import FLOAT, Variants
 from trt_lane.metrics.lane_distortion import lane_distortion_score
 from trt_lane.scales import ScaleTable

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from calibrators.network_parts import Block, blocks, head_layers
 from calibrators.selective_focus import decode_all
 from calibrators.sensitivity.evaluation import (
     NO_BAR,
@@ -25,7 +26,7 @@ from calibrators.sensitivity.layers import (
     part_sensitivity,
 )
 from calibrators.sensitivity.macs import layer_macs
-from calibrators.sensitivity.mixed import Block, blocks, head_layers, only_layers, table_layers
+from calibrators.sensitivity.mixed import only_layers, table_layers
 from calibrators.sensitivity.variants import FLOAT, FULL, Variants
 from trt_lane.lanes import LaneSet
 from trt_lane.metrics.lane_distortion import mean_lane_distortion_score

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cell_specs import parse_recipe
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from trt_lane.errors import TrtLaneError
 
 ABLATIONS = Path(__file__).parents[2] / "benchmarks" / "ablations"

@@ -59,7 +59,7 @@ def test_a_recipe_that_learns_nothing_has_no_factor():
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_the_unit_read_from_the_file_is_the_recipes(path):
-    from calibrators.recipe import load_recipe
+    from calibrators.recipe_files import load_recipe
 
     learned = load_recipe(path.stem).reconstruction
     assert parse_recipe(path.stem).unit == (learned and learned.unit.value)

@@ -9,8 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from calibrators.activation_cache import ActivationCache
 from calibrators.calibrate import calibrate
-from calibrators.recipe import ReconstructionRecipe, load_recipe
-from calibrators.reconstruct import make_student
+from calibrators.recipe import ReconstructionRecipe
+from calibrators.recipe_files import load_recipe
+from calibrators.student import make_student
 from calibrators.units import Unit, layer_units, network_unit
 
 FRAMES = 64

@@ -20,7 +20,8 @@ from calibrators.budget.search import Search
 from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
 from calibrators.network import folded_model
-from calibrators.recipe import load_recipe
+from calibrators.network_parts import Block
+from calibrators.recipe_files import load_recipe
 from calibrators.sensitivity.evaluation import (
     NO_BAR,
     EvaluationFrames,
@@ -29,7 +30,7 @@ from calibrators.sensitivity.evaluation import (
     lanes_of_forms,
     outcome,
 )
-from calibrators.sensitivity.mixed import Block, table_layers, without_layers
+from calibrators.sensitivity.mixed import table_layers, without_layers
 from calibrators.sensitivity.variants import Variants
 from engines.card import KEY, ModelCard
 from engines.export import export

@@ -10,9 +10,13 @@ from torch import nn
 from two_heads import two_heads
 
 from calibrators.calibrate import calibrate, weight_scale
+from calibrators.insert import quantised_layers
+from calibrators.network_parts import head_layers
 from calibrators.observers import OBSERVERS
 from calibrators.quantise import quantise
-from calibrators.recipe import TensorRecipe, list_recipes, load_recipe
+from calibrators.recipe import TensorRecipe
+from calibrators.recipe_files import list_recipes, load_recipe
+from calibrators.sensitivity.mixed import table_layers
 from calibrators.shorten import shortened
 from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import fold, weights_digest
@@ -82,6 +86,29 @@ def test_frames_that_say_little_are_named_and_still_calibrated_on(recipe, images
     table = quantise(model, fold(network, HW), images.contiguous(), recipe)
     assert re.search(message, " ".join(table.info["warnings"]))
     assert all(np.isfinite(s.value).all() for s in table.activations.values())
+
+
+@pytest.mark.parametrize("recipe", ["int8_selective_focus", "int8_mse"])
+def test_heads_stay_in_float_where_the_recipe_says_so(recipe):
+    model, network = two_heads()
+    graph_module = fold(network, HW)
+    own = {path for layers in head_layers(graph_module).values() for path in layers}
+    recipe = shortened(load_recipe(recipe), 0.001)
+    whole = quantise(model, graph_module, frames(3), recipe)
+    kept = quantise(model, graph_module, frames(3), replace(recipe, heads="float"))
+    assert own
+    assert set(table_layers(whole)) - set(table_layers(kept)) == own
+    assert set(table_layers(kept))
+
+
+def test_selective_focus_runs_block_by_block():
+    model, network = two_heads()
+    graph_module = fold(network, HW)
+    recipe = shortened(load_recipe("int8_selective_focus"), 0.01)
+    learned = replace(recipe.reconstruction, unit="block")
+    blockwise = quantise(model, graph_module, frames(3), replace(recipe, reconstruction=learned))
+    assert blockwise.digest() != quantise(model, graph_module, frames(3), recipe).digest()
+    assert table_layers(blockwise) == quantised_layers(graph_module)
 
 
 def test_good_frames_are_not_warned_of():

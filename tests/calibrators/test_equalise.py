@@ -13,7 +13,8 @@ from calibrators.equalise import LARGEST, LIMIT, find_equalisation
 from calibrators.fake_quant import quantised_network
 from calibrators.losses import UnitLoss
 from calibrators.quantise import EQUALISED_SHARE, quantise
-from calibrators.recipe import ReconstructionRecipe, list_recipes, load_recipe
+from calibrators.recipe import ReconstructionRecipe
+from calibrators.recipe_files import list_recipes, load_recipe
 from calibrators.reconstruct import reconstruct
 from calibrators.sensitivity.mixed import table_layers, without_layers
 from calibrators.sensitivity.variants import FLOAT, FULL, Variants

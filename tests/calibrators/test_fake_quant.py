@@ -11,7 +11,7 @@ from calibrators.fake_quant import (
     round_straight_through,
     round_to_levels,
 )
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from trt_lane.scales import Scale
 
 

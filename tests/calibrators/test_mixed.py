@@ -8,16 +8,10 @@ from tiny_networks import HW, described, folded, frames, made
 from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
 from calibrators.insert import quantisation_sites, quantised_layers
-from calibrators.recipe import load_recipe
+from calibrators.network_parts import blocks, head_layers
+from calibrators.recipe_files import load_recipe
 from calibrators.sensitivity.macs import layer_macs, share_of
-from calibrators.sensitivity.mixed import (
-    blocks,
-    check_weights,
-    head_layers,
-    only_layers,
-    table_layers,
-    without_layers,
-)
+from calibrators.sensitivity.mixed import check_weights, only_layers, table_layers, without_layers
 from calibrators.sensitivity.variants import FLOAT, FULL, Variants
 from engines.export import export
 from engines.lint import lint

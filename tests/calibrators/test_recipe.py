@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from calibrators.observers import OBSERVERS
-from calibrators.recipe import QuantRecipe, TensorRecipe, list_recipes, load_recipe
+from calibrators.recipe import QuantRecipe, TensorRecipe
+from calibrators.recipe_files import list_recipes, load_recipe
 from trt_lane.errors import TrtLaneError
 
 
@@ -61,6 +62,11 @@ def test_a_file_of_ones_own_is_read_by_its_path(tmp_path):
         ("seed = -1", "seed is -1; expected 0 to"),
         ("seed = 9223372036854775808", "seed is 9223372036854775808; expected 0 to"),
         ("batch = 0", "batch is 0"),
+        ('heads = "both"', "heads is 'both'; expected one of quantised, float"),
+        (
+            '[reconstruction]\nunit = "layer"\nfocus = "soft"',
+            "focus and selection look at the heads",
+        ),
         ("frames = = 3", "not valid TOML"),
     ],
 )
@@ -95,6 +101,7 @@ def test_the_digest_tells_every_number_and_no_prose():
         replace(recipe, seed=1),
         replace(recipe, frames=5),
         replace(recipe, batch=5),
+        replace(recipe, heads="float"),
         replace(recipe, weights=TensorRecipe(bits=4)),
         replace(recipe, activations=TensorRecipe("mse")),
         replace(recipe, activations=TensorRecipe(percentile=99.0)),

@@ -13,8 +13,9 @@ from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
 from calibrators.losses import UnitLoss
 from calibrators.recipe import QuantRecipe, ReconstructionRecipe, TensorRecipe
-from calibrators.reconstruct import make_student, phases, reconstruct
-from calibrators.units import Stretch, block_units, layer_units, network_unit
+from calibrators.reconstruct import phases, reconstruct
+from calibrators.student import make_student
+from calibrators.units import Stretch, StretchToHeads, block_units, layer_units, network_unit
 from trt_lane.errors import TrtLaneError
 from trt_lane.models._folded import fold
 from trt_lane.models._resnet import BasicBlock
@@ -72,14 +73,52 @@ def test_stretch_gives_what_the_whole_network_gives(case):
     assert torch.equal(part["left"], whole["left"])
 
 
+class Skips(nn.Module):
+    """A head that is ready early, and an image that is read again late."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 1, 1)
+        self.early = nn.Conv2d(8, 2, 1)
+        self.layers = nn.Sequential(*(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(8)))
+        self.late = nn.Conv2d(11, 2, 1)
+
+    def forward(self, x):
+        y = torch.relu(self.stem(x))
+        return {"early": self.early(y), "late": self.late(torch.cat([self.layers(y), x], 1))}
+
+
+@pytest.mark.parametrize("network", [Small, Skips])
+def test_every_block_and_what_follows_it_give_the_heads(network):
+    torch.manual_seed(0)
+    graph_module, image = fold(network(), (24, 32)), torch.randn(2, 3, 24, 32)
+    heads = {node.name: node for node in graph_module.graph.nodes}
+    units = block_units(graph_module)
+    assert len(units) > 3
+    with torch.no_grad():
+        whole = graph_module(image)
+        for unit in units:
+            run = StretchToHeads(graph_module, graph_module, unit)
+            draw = ActivationCache(graph_module, graph_module, image, 1.0).open(run.unit, False)
+            inputs, targets = draw(torch.arange(2))
+            given = run(inputs)
+            assert set(given) == set(targets) <= set(heads)
+            for name, value in given.items():
+                assert torch.equal(value, targets[name]), (unit.name, name)
+            found = sorted(float(v.sum()) for v in given.values())
+            assert found == sorted(float(v.sum()) for v in whole.values())
+
+
 # A layer knows nothing of what comes after it: it wins the least.
 @pytest.mark.parametrize(
-    ("unit", "most"), [("layer", 0.9), ("block", 0.6), ("network", 0.6), ("both", 0.6)]
+    ("unit", "most"),
+    [("layer", 0.9), ("block", 0.6), ("network", 0.6), ("both", 0.6), ("block on heads", 0.6)],
 )
 def test_learning_beats_nearest_rounding(case, unit, most):
     graph_module, frames, table = case
     recipe = ReconstructionRecipe(
-        unit="network" if unit == "both" else unit,
+        unit="network" if unit == "both" else unit.split()[0],
+        focus="soft" if unit == "block on heads" else "off",
         block_steps=30 if unit == "both" else 0,
         steps=80,
         batch=6,
@@ -132,12 +171,20 @@ def test_blocks_come_before_the_network_and_leave_the_roundings_open(case):
 
 
 @pytest.mark.parametrize(
-    "unit,cut,blocks", [("network", 7, 0), ("block", 17, 0), ("network", 7, 3)]
+    ("unit", "cut", "blocks", "focus"),
+    [
+        ("network", 7, 0, "off"),
+        ("block", 17, 0, "off"),
+        ("network", 7, 3, "off"),
+        ("block", 17, 0, "soft"),
+    ],
 )
-def test_a_run_that_was_cut_off_ends_as_a_whole_one(case, tmp_path, monkeypatch, unit, cut, blocks):
+def test_a_run_that_was_cut_off_ends_as_a_whole_one(
+    case, tmp_path, monkeypatch, unit, cut, blocks, focus
+):
     graph_module, frames, table = case
     monkeypatch.setattr("calibrators.reconstruct.SAVE_EVERY_S", 0.0)
-    recipe = ReconstructionRecipe(unit=unit, steps=12, batch=3, block_steps=blocks)
+    recipe = ReconstructionRecipe(unit=unit, steps=12, batch=3, block_steps=blocks, focus=focus)
     whole = reconstruct(graph_module, table, frames, recipe, UnitLoss())
 
     class CutShort(UnitLoss):
@@ -278,8 +325,8 @@ def test_a_small_cache_computes_again_and_gives_the_same(case):
 def test_impossible_recipes_are_refused():
     with pytest.raises(ValueError, match="nothing to learn"):
         ReconstructionRecipe(learn_rounding=False, learn_steps=False)
-    with pytest.raises(ValueError, match="network"):
-        ReconstructionRecipe(unit="block", focus="soft")
+    with pytest.raises(ValueError, match="unit is layer"):
+        ReconstructionRecipe(unit="layer", focus="soft")
     with pytest.raises(ValueError, match="expected one of"):
         ReconstructionRecipe(selection="sometimes")
     with pytest.raises(ValueError, match="steps"):

@@ -7,7 +7,7 @@ from tiny_networks import folded, frames
 
 from calibrators.calibrate import calibrate
 from calibrators.losses import UnitLoss
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from calibrators.reconstruct import reconstruct
 from calibrators.score import as_network, cell, made_before, peak_memory_bytes, with_costs
 from calibrators.shorten import shortened

@@ -8,7 +8,7 @@ from two_heads import TwoHeadsDecoder, two_heads, write_frames
 
 from calibrators.calibrate import calibrate
 from calibrators.network import folded_model
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from calibrators.sensitivity import cli
 from calibrators.sensitivity.evaluation import evaluation_frames, lanes_of_forms
 from calibrators.sensitivity.heads import intra_head_sensitivity

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from calibrators.recipe import list_recipes, load_recipe
+from calibrators.recipe_files import list_recipes, load_recipe
 from calibrators.shorten import LARGEST_RATE, shortened
 from trt_lane.errors import TrtLaneError
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from calibrators.calibrate import calibrate
 from calibrators.fake_quant import quantised_network
-from calibrators.recipe import TensorRecipe, load_recipe
+from calibrators.recipe import TensorRecipe
+from calibrators.recipe_files import load_recipe
 from engines.export import export
 from engines.graph_runner import GraphRunner
 from engines.lint import lint

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from calibrators.calibrate import calibrate
 from calibrators.frames import calibration_frames
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from calibrators.reference import save_reference
 from engines import graph_check
 from engines.card import read_card

@@ -7,7 +7,7 @@ from tiny_networks import HW, described, frames, made
 
 from calibrators.calibrate import calibrate
 from calibrators.insert import quantised_layers
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from calibrators.sensitivity.macs import layer_macs, share_of
 from engines.export import export
 from engines.macs import count_macs, quantised_share

@@ -12,7 +12,7 @@ from filled import filled
 from rule import load_case
 
 from calibrators.calibrate import calibrate
-from calibrators.recipe import load_recipe
+from calibrators.recipe_files import load_recipe
 from calibrators.reference import save_reference
 from engines.card import read_card
 from engines.export import export
