@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import Label, checked_name, files_digest, read_text
+from trt_lane.datasets.base import (
+    Label,
+    checked_name,
+    files_digest,
+    frames_digest,
+    read_text,
+)
 from trt_lane.datasets.named_images import NamedImages
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
@@ -59,10 +65,9 @@ class ImageListDataset(NamedImages):
 
     def digest(self) -> str:
         """Over the list, categories, images and lane files."""
-        # Label files by themselves: they are small, so that their content always counts.
         labels = files_digest(self.root, map(self.lane_file, self.image_names))
         categories = [self.category(name) or "" for name in self.image_names]
-        return files_digest(self.root, self.image_names, f"{self._kind}\n{labels}\n{categories}")
+        return frames_digest(self.root, self.image_names, f"{self._kind}\n{labels}\n{categories}")
 
 
 def read_list(path: Path) -> list[str]:

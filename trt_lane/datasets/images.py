@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trt_lane.datasets.base import IMAGE_SUFFIXES, Label, files_digest, natural_order
+from trt_lane.datasets.base import IMAGE_SUFFIXES, Label, frames_digest, natural_order
 from trt_lane.datasets.named_images import NamedImages
 from trt_lane.errors import TrtLaneError
 
@@ -26,7 +26,7 @@ class ImageFolder(NamedImages):
 
     def digest(self) -> str:
         """Over names and images."""
-        return files_digest(self.root, self.image_names, KIND)
+        return frames_digest(self.root, self.image_names, KIND)
 
 
 def open(argument: str) -> ImageFolder:

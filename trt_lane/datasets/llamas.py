@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from trt_lane.datasets.base import Label, files_digest, natural_order
+from trt_lane.datasets.base import Label, files_digest, frames_digest, natural_order
 from trt_lane.datasets.llamas_json import FRAME_HW, lanes_of, read_columns
 from trt_lane.datasets.named_images import NamedImages
 from trt_lane.errors import TrtLaneError
@@ -69,7 +69,7 @@ class LlamasDataset(NamedImages):
         """Over images and label files."""
         found = [self._label_of.get(name, "") for name in self.image_names]
         labels = files_digest(self.root, filter(None, found), "\n".join(found))
-        return files_digest(self.root, self.image_names, f"{KIND}\n{labels}")
+        return frames_digest(self.root, self.image_names, f"{KIND}\n{labels}")
 
 
 def open(argument: str) -> LlamasDataset:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_lane.datasets.base import Label, checked_name, files_digest
+from trt_lane.datasets.base import Label, checked_name, files_digest, frames_digest
 from trt_lane.datasets.named_images import NamedImages
 from trt_lane.datasets.tusimple_json import TusimpleRecord, read_records
 from trt_lane.errors import TrtLaneError
@@ -61,7 +61,7 @@ class TusimpleDataset(NamedImages):
         """Over label files and images."""
         folder = self.label_files[0].parent
         labels = files_digest(folder, [file.name for file in self.label_files])
-        return files_digest(self.root, self.image_names, f"{KIND}\n{labels}")
+        return frames_digest(self.root, self.image_names, f"{KIND}\n{labels}")
 
 
 def open(argument: str) -> TusimpleDataset:

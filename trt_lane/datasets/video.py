@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from trt_lane.datasets.base import Dataset, Label, Sample, files_digest
+from trt_lane.datasets.base import Dataset, Label, Sample, frames_digest
 from trt_lane.errors import TrtLaneError
 
 KIND = "video"
@@ -84,7 +84,7 @@ class VideoFrames(Dataset):
 
     def digest(self) -> str:
         """Over the file and the stride."""
-        return files_digest(self.path.parent, [self.path.name], f"{KIND}\n{self.stride}")
+        return frames_digest(self.path.parent, [self.path.name], f"{KIND}\n{self.stride}")
 
     def _start(self, first_is_read: bool = True) -> cv2.VideoCapture:
         """The opened video; with its first frame read, which proves that it can be decoded."""
