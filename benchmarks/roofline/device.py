@@ -24,6 +24,8 @@ class Device:
         bandwidth_gb_s: of its memory, in 1e9 bytes per second.
         l2_mb: of its last cache, in 2**20 bytes.
         targets: names in engines/targets that may be this device.
+        names: what NVML (its end) or a board's device tree (some of it) call it; of two devices
+            that a report's words fit, the one with the longer name is meant.
         source: where the figures come from, and how dense ones were had of sparse ones.
     """
 
@@ -35,9 +37,14 @@ class Device:
     l2_mb: float
     source: str
     targets: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", tuple(self.targets))
+        for name in ("targets", "names"):
+            words = tuple(getattr(self, name))
+            if isinstance(getattr(self, name), str) or not all(isinstance(w, str) for w in words):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a list of words")
+            object.__setattr__(self, name, words)
         for name in ("int8_tops", "fp16_tflops", "bandwidth_gb_s", "l2_mb"):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not value > 0:

@@ -170,7 +170,10 @@ def test_a_report_of_another_device_or_model_tells_nothing(tmp_path, chain, floa
     report.save(tmp_path / "report.json")
     with_report = ["--target", "agx-orin", "--report", str(tmp_path)]
     assert main(["roofline", str(tmp_path / "g.onnx"), *with_report]) == 2
-    assert "measured on the target cpu; agx-orin is one of jetson-orin" in capsys.readouterr().err
+    assert "of the target cpu, so no share of agx-orin's peaks" in capsys.readouterr().err
+    replace(report, target="rtx").save(tmp_path / "report.json")
+    assert main(["roofline", str(tmp_path / "g.onnx"), *with_report]) == 2
+    assert "measured on the target rtx; agx-orin is one of jetson-orin" in capsys.readouterr().err
     replace(report, target="jetson-orin", model="lstr").save(tmp_path / "report.json")
     assert main(["roofline", str(float_onnx), *with_report]) == 2
     assert "is of lstr, the graph of ufld" in capsys.readouterr().err
