@@ -366,7 +366,10 @@ test: $(VENV)/installed ## the tests that CI runs
 	@echo "==> tests"
 	@$(PY) -m pytest -q
 
-test-all: $(VENV)/installed ## all tests that need no GPU, the slow ones too
+test-all: $(VENV)/installed ## all tests that need no GPU, the slow ones and those of Ray too
+	@$(PY) -c 'import ray' 2>/dev/null || { echo "==> installing Ray (80 MB)"; \
+		$(PY) -m pip install -qq --disable-pip-version-check --editable '.[cluster]' || \
+		echo "no Ray for this machine: its tests are skipped"; }
 	@echo "==> all tests"
 	@$(PY) -m pytest -q -m 'not gpu'
 
