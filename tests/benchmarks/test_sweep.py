@@ -21,7 +21,7 @@ from trt_lane.errors import TrtLaneError
 
 DATA = "synthetic:test:6:410x148"
 needs_ray = pytest.mark.skipif(
-    find_spec("ray") is None, reason="ray is not installed (extra cluster; make test-all installs it)"
+    find_spec("ray") is None, reason="ray is not installed; make test-all does it"
 )
 
 
@@ -29,7 +29,7 @@ needs_ray = pytest.mark.skipif(
 def ray_pool():
     """A Ray of two workers on this machine."""
     if find_spec("ray") is None:
-        pytest.skip("ray is not installed (extra cluster; make test-all installs it)")
+        pytest.skip("ray is not installed; make test-all does it")
     with RayPool("local:2") as pool:
         import ray
 

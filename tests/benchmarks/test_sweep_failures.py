@@ -53,7 +53,7 @@ def test_every_exception_of_a_call_is_its_failure_in_one_line():
 
 def test_an_exception_on_ray_is_a_failure_too():
     if find_spec("ray") is None:
-        pytest.skip("ray is not installed (extra cluster)")
+        pytest.skip("ray is not installed; make test-all does it")
     with RayPool("local:2") as pool:
         import ray
 
