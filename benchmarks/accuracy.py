@@ -57,6 +57,8 @@ class Form:
             and (self.culane[:, 2:] > self.culane[:, :2].min(axis=1, keepdims=True)).any()
         ):
             raise ValueError("culane: more lanes are found than there are")
+        if (self.agreement is None) != (self.distortion_px is None):
+            raise ValueError("of agreement and distortion_px one is there without the other")
 
     def counts(self, iou: float) -> np.ndarray:
         """[tp, fp, fn] (frames, 3) of drawn lanes at one of MF1_IOUS."""
@@ -102,6 +104,10 @@ class Accuracy:
             lengths |= {len(values) for values in vars(form).values() if values is not None}
         if len(lengths) > 1 or "engine" not in self.forms:
             raise ValueError("expected the engine's form, and one row per frame everywhere")
+        if any(form.agreement is not None for form in self.forms.values()) and (
+            self.forms["engine"].agreement is None
+        ):
+            raise ValueError("a form has an agreement with float, the engine has none")
         counted = "culane" if self.metric in _DRAWN else self.metric
         if counted is not None and any(
             getattr(form, counted, None) is None for form in self.forms.values()

@@ -162,6 +162,7 @@ def check(value: Any, shape: Any = REPORT, place: str = "") -> None:
     elif isinstance(shape, Named):
         _expect(isinstance(value, dict), place, "an object")
         for name, entry in value.items():
+            check(name, str, f"a name in {place}")
             check(entry, shape.of, f"{place}.{name}")
     elif isinstance(shape, OneOf):
         _expect(isinstance(value, dict), place, "an object")
@@ -176,10 +177,12 @@ def check(value: Any, shape: Any = REPORT, place: str = "") -> None:
             _expect(there or _may_miss(inner), where, "a value: it is missing")
             if there:
                 check(value[name], inner, where)
-    elif shape is object and (value is None or isinstance(value, (str, bool))):
+    elif shape is str or (shape is object and isinstance(value, str)):
+        # JSON can hold half a character, which no page can.
+        whole = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+        _expect(whole, place, "text")
+    elif shape is object and (value is None or isinstance(value, bool)):
         pass
-    elif shape is str:
-        _expect(isinstance(value, str), place, "text")
     else:
         whole = isinstance(value, int) and not isinstance(value, bool)
         kind = "a whole number" if shape is int else "a finite number"

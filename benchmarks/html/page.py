@@ -55,7 +55,7 @@ def _summary(report: BenchmarkReport, title: str) -> str:
         cards.insert(1, ("99 of 100 frames within", f"{number(p99)} ms"))
     cards.append((f"frames over {1000 / 30:.1f} ms (30 Hz)", _late(summary)))
     cards += _accuracy_cards(report)
-    if "float_onnx" in report.bytes:
+    if "float_onnx" in report.bytes and report.bytes.get("engine"):
         shrunk = report.bytes["float_onnx"] / report.bytes["engine"]
         cards.append(
             (

@@ -380,7 +380,8 @@ def test_agreement_decides_where_it_is_asked_for():
     from dataclasses import replace
 
     report = made_report(made_latency(0), made_culane(40))
-    form = replace(report.accuracy.forms["engine"], agreement=np.tile([3, 0, 0], (40, 1)))
+    alike = {"agreement": np.tile([3, 0, 0], (40, 1)), "distortion_px": np.zeros(40)}
+    form = replace(report.accuracy.forms["engine"], **alike)
     whole = replace(report, accuracy=replace(report.accuracy, forms={"engine": form}))
     assert [v.figure for v in compare(whole, whole, ["agreement F1"]).verdicts if v.gates] == [
         "agreement F1"

@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from made_reports import made_culane, made_latency, made_report
 
@@ -15,13 +16,16 @@ from benchmarks.report_shape import ShapeError, check
 from trt_lane.errors import TrtLaneError
 
 MISSING = object()
-WRONG = [MISSING, None, "x", float("nan"), -1, [], {"a": [1]}, 10**400]
+WRONG = [MISSING, None, "x", "\ud800", float("nan"), -1, [], {"a": [1]}, 10**400]
 
 
 @pytest.fixture(scope="module")
 def values():
     """A small report with every part in it, as parsed JSON."""
     report = made_report(made_latency(0, starts=4, rounds=1, per_round=2), made_culane(2))
+    alike = {"agreement": np.tile([3, 0, 0], (2, 1)), "distortion_px": np.zeros(2)}
+    engine = replace(report.accuracy.forms["engine"], **alike)
+    forms = {"engine": engine, "float": engine}
     start = replace(report.latency.starts[0], device_ms=[[1.0, 2.0, 0.1]])
     latency = replace(report.latency, starts=(start, *report.latency.starts[1:]))
     before, during, after = report.environment.states
@@ -35,7 +39,9 @@ def values():
     whole = replace(
         report,
         latency=latency,
+        accuracy=replace(report.accuracy, forms=forms),
         environment=replace(report.environment, states=states),
+        bytes={"engine": 5_000_000, "float_onnx": 20_000_000},
         conditions={"threads": 1, "data": "made", "frames_sha256": "1"},
         scenarios=(
             *report.scenarios,
@@ -94,7 +100,7 @@ def test_whatever_is_changed_a_report_is_refused_or_can_be_shown_and_compared(va
                 continue
             accepted += 1
             report.save(tmp_path / "again.json")
-            page(report)
+            page(report).encode()
             if report.model == whole.model and accepted % 20 == 0:
                 compare(whole, report)
     assert refused > 3 * accepted > 0
@@ -120,6 +126,10 @@ def test_whatever_is_changed_a_report_is_refused_or_can_be_shown_and_compared(va
         (("accuracy", "forms", "engine", "culane", 0, 2), 99, "more lanes are found"),
         (("accuracy", "forms", "engine", "culane", 0), [1, 2], "damaged"),
         (("scenarios", 1, "late_share"), MISSING, r"scenarios\[1\]: expected"),
+        (("accuracy", "forms", "engine", "agreement"), MISSING, "one is there without the other"),
+        (("accuracy", "forms", "engine"), {"culane": [[3] * 12] * 2}, "the engine has none"),
+        (("conditions", "data"), "\ud800", "conditions.data: expected text"),
+        (("digests", "\ud800"), "1", "a name in digests: expected text"),
     ],
 )
 def test_a_damaged_place_is_named(values, tmp_path, path, value, message):
