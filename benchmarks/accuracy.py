@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bootstrap import accuracy_of_frames, f1, f1_of_frames
 from benchmarks.cell_specs import short_spec
 from trt_lane.datasets.base import Dataset, Label
 from trt_lane.detector import LaneDetector
 from trt_lane.errors import TrtLaneError
 from trt_lane.lanes import LaneSet
+from trt_lane.metrics.bootstrap import accuracy_of_frames, f1, f1_of_frames
 from trt_lane.metrics.culane import score_image
 from trt_lane.metrics.lane_distortion import lane_distortion_score
 from trt_lane.metrics.report import CROSSROAD, DRAWN, MF1_IOUS, score_labels

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.accuracy import Accuracy
 from benchmarks.bench_report import BenchmarkReport
-from benchmarks.bootstrap import f1_of_frames
 from benchmarks.compare import QUIET, compare, machine_ratio
+from trt_lane.metrics.bootstrap import f1_of_frames
 
 LATENCY_GATE = ("total p50", QUIET)
 VERDICTS = {0: "no worse", 1: "worse", 2: "not comparable"}

@@ -10,12 +10,18 @@ import numpy as np
 
 from benchmarks.accuracy import Accuracy, Form
 from benchmarks.bench_report import BenchmarkReport
-from benchmarks.bootstrap import accuracy_of_frames, drawn_in_parts, f1, f1_of_frames, interval
 from benchmarks.latency import Latency
 from benchmarks.rank_interval import p_value, ratio_interval
 from benchmarks.stopwatch import STAGES
 from benchmarks.verdict import Scale, Verdict, Word, exit_status
 from trt_lane.errors import TrtLaneError
+from trt_lane.metrics.bootstrap import (
+    accuracy_of_frames,
+    drawn_in_parts,
+    f1,
+    f1_of_frames,
+    interval,
+)
 
 # Shares of the base's time. A slow-down of 10 % has to be found, so nothing that might be one
 # passes; the median of a process is the value, since its frames hang together.

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bootstrap import drawn_frames, interval
 from benchmarks.official_style import official_style
 from benchmarks.peer_networks import PEERS, MissingError, Network, Subject
 from benchmarks.stopwatch import TimedDetector
@@ -24,6 +23,7 @@ from trt_lane.errors import TrtLaneError
 from trt_lane.evaluation import head_errors
 from trt_lane.fit import Fit, fit_frame
 from trt_lane.lanes import LaneSet
+from trt_lane.metrics.bootstrap import drawn_frames, interval
 
 OURS = "ours, INT8"
 ROUND_FRAMES = 8

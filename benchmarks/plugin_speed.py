@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.bootstrap import drawn_frames, interval
 from benchmarks.official_style import official_style
 from trt_lane.compiled_preprocess import CompiledPreprocess
 from trt_lane.decoders import decoder_to_dict
 from trt_lane.errors import TrtLaneError
 from trt_lane.image import ImageSpec
+from trt_lane.metrics.bootstrap import drawn_frames, interval
 from trt_lane.plugin_library import PluginLibrary
 
 CASES = Path(__file__).resolve().parents[1] / "tests" / "plugins"

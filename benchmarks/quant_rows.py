@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bootstrap import (
+from trt_lane.metrics.bootstrap import (
     accuracy_of_frames,
     drawn_frames,
     f1_of_frames,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bootstrap import drawn_frames, interval
 from benchmarks.float_graph import check_float_graph
 from benchmarks.stopwatch import STAGES, TimedDetector
 from trt_lane.artifact import EngineArtifact
 from trt_lane.errors import TrtLaneError
+from trt_lane.metrics.bootstrap import drawn_frames, interval
 
 WARM_UP = 3
 RUNTIME = "onnxruntime"

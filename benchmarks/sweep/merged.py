@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import Accuracy, Form
-from benchmarks.bootstrap import accuracy_of_frames, drawn_in_parts, f1_of_frames, interval
 from benchmarks.cell_specs import short_spec
 from benchmarks.sweep.plan import SweepCell
 from benchmarks.sweep.tasks import facts
+from trt_lane.metrics.bootstrap import accuracy_of_frames, drawn_in_parts, f1_of_frames, interval
 from trt_lane.model import Metric
 
 SCHEMA = 1

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bootstrap import (
+from trt_lane.metrics.bootstrap import (
     accuracy_of_frames,
     drawn_frames,
     drawn_in_parts,
