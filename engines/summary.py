@@ -8,6 +8,7 @@ from pathlib import Path
 from engines.layer_table import Coverage
 from engines.verify import Form, Verification
 from trt_lane.artifact import EngineArtifact
+from trt_lane.metrics.points import points_to
 from trt_lane.metrics.report import DatasetScore
 from trt_lane.model import Metric
 
@@ -36,6 +37,7 @@ def summarise(
         coverage: from its layer table.
         files: what lies where: "float_onnx", "int8_onnx", "picture", …
     """
+    floats = verification.forms["float"].score
     return {
         "schema": SCHEMA,
         "model": artifact.model,
@@ -44,7 +46,7 @@ def summarise(
         "builder": f"{artifact.runtime} {artifact.built_with}",
         "data": data,
         "frames": len(verification.frames),
-        "forms": {name: _form(form) for name, form in verification.forms.items()},
+        "forms": {name: _form(form, floats) for name, form in verification.forms.items()},
         "heads": {
             name: {"noise": noise, "drift": verification.drift[name]}
             for name, noise in verification.noise.items()
@@ -78,14 +80,9 @@ def table(summary: dict) -> str:
     score = forms["float"].get("score")
     if score:
         key, label = _headline(score)
-        values = [forms[n]["score"][key] for n in names]
-        cells = [f"{v:.4f}" for v in values[:1]]
-        cells += [f"{v:.4f} ({100 * (v - values[0]):+.2f})" for v in values[1:]]
-        lines.append(_row(label, cells))
+        lines += _score_rows(label, key, [forms[n] for n in names])
         if "mf1" in score:
-            values = [forms[n]["score"]["mf1"] for n in names]
-            cells = [f"{v:.4f} ({100 * (v - values[0]):+.2f})" for v in values[1:]]
-            lines.append(_row("mF1 (IoU .5 to .95)", [f"{values[0]:.4f}", *cells]))
+            lines += _score_rows("mF1 (IoU .5 to .95)", "mf1", [forms[n] for n in names])
         if key == "f1":
             lines.append(_row("recall", [f"{forms[n]['score']['recall']:.4f}" for n in names]))
     lines.append(
@@ -108,6 +105,18 @@ def table(summary: dict) -> str:
         lines.append("Check the checkpoint (WEIGHTS), and give frames with lanes (DATA).")
     lines += ["", *_facts(summary)]
     return "\n".join(lines)
+
+
+def _score_rows(label: str, key: str, forms: list[dict]) -> list[str]:
+    """A score with what it loses, and between what bounds the loss lies."""
+    values = [form["score"][key] for form in forms]
+    cells = [f"{v:.4f} ({100 * (v - values[0]):+.2f})" for v in values[1:]]
+    rows = [_row(label, [f"{values[0]:.4f}", *cells])]
+    points = [form["points_to_float"].get(key) for form in forms[1:]]
+    if any(points):
+        bounds = [f"{p['low']:+.2f} … {p['high']:+.2f}" if p else "" for p in points]
+        rows.append(_row("  95 % interval, points", ["", *bounds]))
+    return rows
 
 
 def _facts(summary: dict) -> list[str]:
@@ -183,11 +192,13 @@ def _headline(score: dict) -> tuple[str, str]:
     return "f1", f"F1 ({DATA_SETS[metric]}, IoU .5)"
 
 
-def _form(form: Form) -> dict:
-    score: DatasetScore | None = form.score
+def _form(form: Form, floats: DatasetScore | None) -> dict:
+    score = form.score
+    points = points_to(score, floats) if score and floats else {}
     return {
         "lanes": sum(map(len, form.lanes)),
         "score": score.to_dict() if score else None,
+        "points_to_float": {name: found.to_dict() for name, found in points.items()},
         "agreement_f1": form.comparison.agreement.f1,
         "agreement_recall": form.comparison.agreement.recall,
         "distortion_px": form.comparison.distortion_px,

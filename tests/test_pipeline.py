@@ -90,6 +90,16 @@ def test_lane_masks_are_compared_where_the_decoder_reads_one(made):
     assert row.split()[-3:] == ["1", "0.9634", "0.9629"]
 
 
+def test_the_loss_is_told_with_its_interval(made):
+    summary = json.loads((made.artifact / "summary.json").read_text())
+    assert set(summary["forms"]["int8"]["points_to_float"]) == {"f1", "mf1"}
+    for form in ("int8", "engine"):
+        points = {"f1": {"value": -0.44, "low": -1.02, "high": 0.1}}
+        summary["forms"][form]["points_to_float"] = points
+    (row,) = [line for line in table(summary).splitlines() if "95 % interval" in line]
+    assert row.split("points")[1].split() == ["-1.02", "…", "+0.10"] * 2
+
+
 def test_figures_without_a_lane_are_said_to_say_nothing(made):
     summary = json.loads((made.artifact / "summary.json").read_text())
     assert "finds a lane" not in table(summary)

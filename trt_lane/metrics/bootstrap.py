@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -59,3 +59,23 @@ def interval(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(np.asarray(draws, np.float64), (tail, 1 - tail))
     return float(low), float(high)
+
+
+def points_interval(
+    found: np.ndarray, reference: np.ndarray, of_sums: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float]:
+    """Interval of `found` minus `reference`, in points (hundredths); both draw the same frames.
+
+    Args:
+        found: what each frame adds, (frames, ...).
+        reference: likewise, of the same frames.
+        of_sums: the score in [0, 1] of sums over frames: (draws, ...) -> (draws,).
+    """
+    frames, row = len(found), found.shape[1:]
+    pair = [np.asarray(a, np.float64).reshape(frames, -1) for a in (found, reference)]
+    differences = []
+    for drawn in drawn_in_parts(frames):
+        times = np.stack([np.bincount(d, minlength=frames) for d in drawn]).astype(np.float64)
+        value, other = (of_sums((times @ a).reshape(len(drawn), *row)) for a in pair)
+        differences.append(100 * (value - other) + 0.0)  # no minus zero
+    return interval(np.concatenate(differences))
