@@ -238,8 +238,8 @@ $(ALL_INT8): $(WEIGHTS_STAMP) $(DATA_STAMP) calibrators/recipes/$(RECIPE).toml $
 $(SCALES): $(ALL_INT8) $(BUDGET_STAMP) $(BUDGET_CODE)
 	@echo "==> plan       what stays in float for a budget of $(or $(BUDGET),none)"
 	@$(PY) -m calibrators.budget $(MODEL) --scales $(ALL_INT8) $(WEIGHTS_OPTION) \
-		--budget '$(or $(BUDGET),none)' --budget-data '$(BUDGET_DATA)' --budget-frames $(BUDGET_FRAMES) \
-		--budget-minutes $(BUDGET_MINUTES) \
+		--recipe $(RECIPE) --data '$(CALIBRATION_DATA)' --budget '$(or $(BUDGET),none)' \
+		--budget-data '$(BUDGET_DATA)' --budget-frames $(BUDGET_FRAMES) --budget-minutes $(BUDGET_MINUTES) \
 		--out $@ --reference $(REFERENCE)
 
 $(FLOAT_ONNX): $(WEIGHTS_STAMP) $(EXPORT_CODE) $(NETWORK_CODE)

@@ -21,6 +21,7 @@ from trt_lane.console import Parser
 from trt_lane.datasets import open_dataset
 from trt_lane.files import check_writable, write_json
 from trt_lane.progress import progress
+from trt_lane.scales import ScaleTable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,19 +53,24 @@ def main(arguments: list[str] | None = None) -> int:
     model, graph_module = folded_model(options.model, options.weights)
     frames = calibration_frames(options.data, model.image, wanted)
     table = made_before(options.out, recipe, graph_module, frames) if options.reuse else None
+    resume = options.out.with_suffix(".resume")
+
+    def learn(in_float: Sequence[str] = ()) -> ScaleTable:
+        return quantise(
+            model,
+            graph_module,
+            frames,
+            recipe,
+            cache_gb=options.cache_gb,
+            resume=resume,
+            progress=_bar,
+            bar=progress,
+            in_float=in_float,
+        )
+
     if table is None:
-        resume = options.out.with_suffix(".resume")
         with Stopwatch(options.out.with_suffix(".elapsed"), resume.is_file()) as watch:
-            table = quantise(
-                model,
-                graph_module,
-                frames,
-                recipe,
-                cache_gb=options.cache_gb,
-                resume=resume,
-                progress=_bar,
-                bar=progress,
-            )
+            table = learn()
             table = with_costs(table, watch)
             table.save(options.out)
             # Only now: a full disk or a kill before this line must not cost hours of learning. What
@@ -75,9 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"calibrators: warning: {warning}\n")
     words = ""
     if options.budget is not None:
-        table, words = planned(model, graph_module, table, options)
+        again = None if recipe.reconstruction is None else learn
+        table, words = planned(model, graph_module, table, options, again)
         words += "\n"
         table.save(options.out)
+        if again is not None:
+            resume.unlink(missing_ok=True)
     if options.reference:
         save_reference(options.reference, graph_module, table, frames)
     if options.score:

@@ -42,6 +42,7 @@ def quantise(
     resume: Path | None = None,
     progress: Progress = lambda items, _: items,
     bar: Bar | None = None,
+    in_float: Iterable[str] = (),
 ) -> ScaleTable:
     """A ScaleTable by a recipe.
 
@@ -54,9 +55,10 @@ def quantise(
         resume: file that keeps the state of a long reconstruction.
         progress: bars over collections.
         bar: bar over reconstruction steps, with a label that changes.
+        in_float: module paths that stay in float besides the model's own.
     """
     start = time.monotonic()
-    float_layers = model.float_layers
+    float_layers = (*model.float_layers, *in_float)
     if recipe.heads is HeadPrecision.FLOAT:
         own = head_layers(graph_module).values()
         float_layers = (*float_layers, *itertools.chain.from_iterable(own))

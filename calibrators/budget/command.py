@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import textwrap
 
 from torch import fx
@@ -11,6 +12,7 @@ from torch import fx
 from calibrators.budget.judge import STEADY_IOUS
 from calibrators.budget.plan import Kind, Plan, apply_plan
 from calibrators.budget.planner import plan_budget
+from calibrators.budget.relearn import Learn, is_mixed, learned_again
 from calibrators.sensitivity.evaluation import evaluation_frames
 from trt_lane.datasets import open_dataset
 from trt_lane.errors import TrtLaneError
@@ -82,11 +84,25 @@ def planned(
     graph_module: fx.GraphModule,
     table: ScaleTable,
     options: argparse.Namespace,
+    learn: Learn | None = None,
 ) -> tuple[ScaleTable, str]:
-    """The table that holds the budget of checked options, and what to tell people about it."""
+    """The table that holds the budget of checked options, and what to tell people about it.
+
+    Args:
+        model: heads and decoder.
+        graph_module: the folded float network.
+        table: with everything quantised.
+        options: of add_budget_options.
+        learn: makes the table anew with layers in float; None where the recipe learns nothing.
+    """
     frames = evaluation_frames(options.budget_data, model.image, options.budget_frames, progress)
     limit_s = 60 * options.budget_minutes
     plan = plan_budget(model, graph_module, table, frames, options.budget, progress, limit_s)
+    if learn is not None and is_mixed(plan):
+        count = len(plan.float_layers)
+        layers, them = ("layer stays", "it") if count == 1 else ("layers stay", "them")
+        sys.stderr.write(f"{count} {layers} in float; learning again around {them}\n")
+        table, plan = learned_again(model, graph_module, table, plan, frames, learn, progress)
     return apply_plan(table, graph_module, plan), describe(plan)
 
 

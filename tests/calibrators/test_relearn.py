@@ -1,0 +1,147 @@
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from run_program import refused
+from two_heads import two_heads, write_frames
+
+from calibrators.budget import cli as budget_cli
+from calibrators.budget.command import planned
+from calibrators.budget.plan import Kind, apply_plan
+from calibrators.budget.planner import plan_budget
+from calibrators.budget.relearn import is_mixed, learned_again
+from calibrators.cli import main as calibrate
+from calibrators.quantise import quantise
+from calibrators.recipe_files import load_recipe
+from calibrators.sensitivity.evaluation import evaluation_frames
+from calibrators.sensitivity.mixed import table_layers, without_layers
+from engines.export import export
+from engines.lint import lint
+from trt_lane.models._folded import fold
+
+LEARNING = load_recipe("int8_selective_focus")
+SHORT = dataclasses.replace(
+    LEARNING,
+    equalise=False,
+    reconstruction=dataclasses.replace(LEARNING.reconstruction, steps=8, refreshes=2),
+)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A network whose last layer INT8 ruins, its plan, and how its recipe learns again."""
+    model, network = two_heads("place")
+    graph_module = fold(network, model.image.input_hw)
+    frames = evaluation_frames(write_frames(tmp_path), model.image, 6)
+
+    def learn(in_float=()):
+        return quantise(model, graph_module, frames.inputs, SHORT, in_float=in_float)
+
+    table = learn()
+    plan = plan_budget(model, graph_module, table, frames, 0.3)
+    assert plan.kind is Kind.HEAD_LAYERS and plan.float_layers == ("place2",)
+    return SimpleNamespace(
+        model=model, network=network, graph=graph_module, frames=frames,
+        learn=learn, table=table, plan=plan,
+    )  # fmt: skip
+
+
+def again(made, learn):
+    return learned_again(made.model, made.graph, made.table, made.plan, made.frames, learn)
+
+
+def bending_more(made):
+    """The plan as if its lanes bent more than any table's."""
+    after = dataclasses.replace(made.plan.after, distortion_px=25.0)
+    made.plan = dataclasses.replace(made.plan, after=after)
+
+
+def test_what_stays_in_float_is_learned_around(made, tmp_path):
+    bending_more(made)
+    asked = []
+    table, plan = again(made, lambda layers: asked.append(tuple(layers)) or made.learn(layers))
+    assert asked == [("place2",)]
+    assert table_layers(table) == [p for p in table_layers(made.table) if p != "place2"]
+    assert plan.float_layers == made.plan.float_layers and plan.int8_share == made.plan.int8_share
+    assert plan.after.distortion_px < 25 and "learned again" in plan.reason[-1]
+    mixed = apply_plan(table, made.graph, plan)
+    assert mixed.sites == without_layers(made.table, made.graph, ["place2"]).sites
+    assert mixed.info["plan"]["after"]["distortion_px"] == plan.after.distortion_px
+    exported = export(made.model, made.network, mixed, tmp_path / "m.onnx", "fp16")
+    assert lint(exported) == []
+
+
+def test_what_was_learned_without_them_is_another_network(made):
+    around = made.learn(("place2",))
+    cut = without_layers(made.table, made.graph, ["place2"])
+    assert around.weights.keys() == cut.weights.keys()
+    assert any((around.rounded[name] != cut.rounded[name]).any() for name in cut.rounded)
+
+
+def test_a_table_that_bends_the_lanes_more_is_not_taken(made):
+    def ruin(layers):
+        table = made.learn(layers)
+        return dataclasses.replace(
+            table, rounded={name: np.zeros_like(v) for name, v in table.rounded.items()}
+        )
+
+    table, plan = again(made, ruin)
+    assert table is made.table
+    assert plan.after == made.plan.after and "did not help" in plan.reason[-1]
+
+
+def test_only_a_mixed_plan_is_learned_again(made):
+    assert is_mixed(made.plan)
+    for kind in (Kind.ALL_INT8, Kind.FLOAT):
+        assert not is_mixed(dataclasses.replace(made.plan, kind=kind))
+    options = SimpleNamespace(
+        budget=100.0, budget_data=made.frames.dataset.spec, budget_frames=6, budget_minutes=5.0
+    )
+    unruined = two_heads("")[1]
+    graph = fold(unruined, made.model.image.input_hw)
+    table = quantise(made.model, graph, made.frames.inputs, load_recipe("int8_minmax"))
+
+    def never(layers):
+        raise AssertionError(layers)
+
+    _, words = planned(made.model, graph, table, options, never)
+    assert "all INT8" in words
+
+
+def test_people_are_told(made, capsys):
+    options = SimpleNamespace(
+        budget=0.3, budget_data=made.frames.dataset.spec, budget_frames=6, budget_minutes=5.0
+    )
+    table, words = planned(made.model, made.graph, made.table, options, made.learn)
+    assert "1 layer stays in float; learning again around it" in capsys.readouterr().err
+    assert "learn" in words.replace("\n  ", " ").split("kept in float")[0]
+    assert table.info["plan"]["float_layers"] == ["place2"]
+
+
+@pytest.fixture(scope="module")
+def nearest(tmp_path_factory):
+    """A table of the smallest demo by a recipe that learns nothing."""
+    out = tmp_path_factory.mktemp("nearest") / "all.npz"
+    words = ["bezierlanenet", "--recipe", "int8_minmax", "--frames", "2", "--out", str(out)]
+    assert calibrate(words) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--recipe", "int8_mse"), "--recipe and --data go together"),
+        (
+            ("--recipe", "int8_selective_focus", "--data", "synthetic:calibration"),
+            "the scale table is not of --recipe int8_selective_focus",
+        ),
+        (("--recipe", "int8_nonsense", "--data", "synthetic:calibration"), "int8_nonsense"),
+        (("--recipe", "int8_mse", "--data", "images:nowhere"), "nowhere"),
+    ],
+)
+def test_what_the_table_was_not_made_with_is_refused(nearest, tmp_path, capsys, given, says):
+    out = tmp_path / "scales.npz"
+    words = ["bezierlanenet", "--scales", str(nearest), "--budget", "0.3", "--out", str(out)]
+    assert says in refused(capsys, budget_cli.main, [*words, *given])
+    assert not out.exists()
