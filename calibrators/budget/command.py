@@ -6,13 +6,14 @@ import argparse
 import math
 import sys
 import textwrap
+from collections.abc import Sequence
 
 from torch import fx
 
 from calibrators.budget.judge import STEADY_IOUS
 from calibrators.budget.plan import Kind, Plan, apply_plan
 from calibrators.budget.planner import plan_budget
-from calibrators.budget.relearn import Learn, is_mixed, learned_again
+from calibrators.budget.relearn import Learn, learned_around
 from calibrators.sensitivity.evaluation import evaluation_frames
 from trt_lane.datasets import open_dataset
 from trt_lane.errors import TrtLaneError
@@ -98,12 +99,22 @@ def planned(
     frames = evaluation_frames(options.budget_data, model.image, options.budget_frames, progress)
     limit_s = 60 * options.budget_minutes
     plan = plan_budget(model, graph_module, table, frames, options.budget, progress, limit_s)
-    if learn is not None and is_mixed(plan):
-        count = len(plan.float_layers)
-        layers, them = ("layer stays", "it") if count == 1 else ("layers stay", "them")
-        sys.stderr.write(f"{count} {layers} in float; learning again around {them}\n")
-        table, plan = learned_again(model, graph_module, table, plan, frames, learn, progress)
+    if learn is not None:
+        table, plan = learned_around(
+            model, graph_module, table, plan, frames, _told(learn), progress
+        )
     return apply_plan(table, graph_module, plan), describe(plan)
+
+
+def _told(learn: Learn) -> Learn:
+    """The same, and people know what they wait for."""
+
+    def told(in_float: Sequence[str]) -> ScaleTable:
+        layers, them = ("layer stays", "it") if len(in_float) == 1 else ("layers stay", "them")
+        sys.stderr.write(f"{len(in_float)} {layers} in float; learning again around {them}\n")
+        return learn(in_float)
+
+    return told
 
 
 def describe(plan: Plan) -> str:

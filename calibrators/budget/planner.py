@@ -6,6 +6,7 @@ most distorting per MAC first; everything in float. Every plan is measured as a 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,9 @@ FLOAT_SHARE = 0.60
 # tell a loss from chance and the lanes bend clearly less for it.
 FREE_SHARE = 0.005
 CLEARLY_LESS = 0.9  # of the distortion
+# Times the budget: a plan that loses more does not hold it when it is learned anew, either (measured:
+# that halves a loss).
+NEAR = 3
 # Plans of next to no MACs that are tried; each is a pass over the frames.
 MOST_FREE = 6
 
@@ -57,9 +61,11 @@ def plan_budget(
     """
     search = Search(model, graph_module, table, frames, budget_points, bar, limit_s, clock)
     try:
-        return _plan(search, _layers_in_float(search))
+        layers, complete = _layers_in_float(search), True
     except OutOfTime:
-        return _plan(search, search.best(), complete=False)
+        layers, complete = search.best(), False
+    plan, cheaper = _plan(search, layers, complete), _cheaper(search, layers)
+    return plan if not cheaper else dataclasses.replace(plan, cheaper=_plan(search, cheaper))
 
 
 def _layers_in_float(search: Search) -> Sequence[str]:
@@ -126,6 +132,21 @@ def _free_plans(
             plans.append(kept)
     count = min(len(plans), MOST_FREE)
     return [plans[(i + 1) * len(plans) // count - 1] for i in range(count)]
+
+
+def _cheaper(search: Search, layers: Sequence[str]) -> tuple[str, ...]:
+    """The plan of least loss that is nearly all INT8 where `layers` are many; () if none."""
+    if search.float_share(layers) <= CHEAP_SHARE:
+        return ()
+    near = [
+        plan
+        for plan, verdict in search.known.items()
+        if plan
+        and search.float_share(plan) <= CHEAP_SHARE
+        and verdict.loss_points <= NEAR * search.budget_points
+    ]
+    best = min(near, key=lambda plan: search.known[plan].loss_points, default=frozenset())
+    return tuple(path for path in search.order if path in best)
 
 
 def _plan(search: Search, layers: Sequence[str], complete: bool = True) -> Plan:

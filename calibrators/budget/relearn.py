@@ -34,6 +34,30 @@ def is_mixed(plan: Plan) -> bool:
     return plan.kind in (Kind.HEAD_LAYERS, Kind.BLOCKS)
 
 
+def learned_around(
+    model: LaneModel,
+    graph_module: fx.GraphModule,
+    table: ScaleTable,
+    plan: Plan,
+    frames: EvaluationFrames,
+    learn: Learn,
+    bar: Bar = NO_BAR,
+) -> tuple[ScaleTable, Plan]:
+    """The cheaper plan where learned anew it holds the budget, else the plan, learned anew.
+
+    Arguments and results are those of `learned_again`; nothing is learned where all is INT8 or all
+    is float, and there is no cheaper plan.
+    """
+    run = (frames, learn, bar)
+    if plan.cheaper is not None:
+        other, cheaper = learned_again(model, graph_module, table, plan.cheaper, *run)
+        if other is not table and _holds(cheaper.after, plan.budget_points):
+            return other, cheaper
+    if is_mixed(plan):
+        return learned_again(model, graph_module, table, plan, *run)
+    return table, plan
+
+
 def learned_again(
     model: LaneModel,
     graph_module: fx.GraphModule,
@@ -70,6 +94,10 @@ def learned_again(
     return other, dataclasses.replace(
         plan, after=verdict, noise=noise, reason=(*plan.reason, reason)
     )
+
+
+def _holds(verdict: Verdict, budget_points: float) -> bool:
+    return verdict.loss_points <= budget_points and verdict.agreement_f1 >= AGREEMENT_WANTED
 
 
 def _is_better(verdict: Verdict, plan: Plan) -> bool:

@@ -7,14 +7,16 @@ from run_program import refused
 from two_heads import two_heads, write_frames
 
 from calibrators.budget import cli as budget_cli
+from calibrators.budget import planner
 from calibrators.budget.command import planned
 from calibrators.budget.plan import Kind, apply_plan
 from calibrators.budget.planner import plan_budget
-from calibrators.budget.relearn import is_mixed, learned_again
+from calibrators.budget.relearn import is_mixed, learned_again, learned_around
+from calibrators.budget.search import Search
 from calibrators.cli import main as calibrate
 from calibrators.quantise import quantise
 from calibrators.recipe_files import load_recipe
-from calibrators.sensitivity.evaluation import evaluation_frames
+from calibrators.sensitivity.evaluation import NO_BAR, evaluation_frames
 from calibrators.sensitivity.mixed import table_layers, without_layers
 from engines.export import export
 from engines.lint import lint
@@ -89,6 +91,38 @@ def test_a_table_that_bends_the_lanes_more_is_not_taken(made):
     table, plan = again(made, ruin)
     assert table is made.table
     assert plan.after == made.plan.after and "did not help" in plan.reason[-1]
+
+
+@pytest.mark.parametrize(("loss_allowed", "taken"), [(100.0, "cheaper"), (-100.0, "dear")])
+def test_a_cheaper_plan_is_taken_where_it_holds_once_it_is_learned(made, loss_allowed, taken):
+    bending_more(made)
+    cheaper = dataclasses.replace(made.plan, budget_points=loss_allowed)
+    layers = ("place1", "place2")
+    dear = dataclasses.replace(cheaper, float_layers=layers, int8_share=0.5, cheaper=cheaper)
+    asked = []
+
+    def learn(in_float):
+        asked.append(tuple(in_float))
+        return made.learn(in_float)
+
+    _, plan = learned_around(made.model, made.graph, made.table, dear, made.frames, learn)
+    if taken == "cheaper":
+        assert asked == [("place2",)] and plan.float_layers == ("place2",)
+    else:
+        assert asked == [("place2",), layers] and plan.float_layers == layers
+
+
+def test_a_dear_plan_comes_with_the_best_of_the_cheap_ones(made):
+    search = Search(made.model, made.graph, made.table, made.frames, 0.3, NO_BAR)
+    search.measure([("place2",), ("exist2",), ("place1", "place2")])
+    few = frozenset({"place2"})
+    for layers, verdict in search.known.items():
+        loss = 0.5 if layers == few else 0.8
+        search.known[layers] = dataclasses.replace(verdict, loss_points=loss)
+    assert planner._cheaper(search, search.order) == ("place2",)
+    assert planner._cheaper(search, ("place2",)) == ()
+    search.known[few] = dataclasses.replace(search.known[few], loss_points=50.0)
+    assert planner._cheaper(search, search.order) == ("exist2",)
 
 
 def test_only_a_mixed_plan_is_learned_again(made):
