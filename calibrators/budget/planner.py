@@ -27,8 +27,8 @@ FLOAT_SHARE = 0.60
 # tell a loss from chance and the lanes bend clearly less for it.
 FREE_SHARE = 0.005
 CLEARLY_LESS = 0.9  # of the distortion
-# Times the budget: a plan that loses more does not hold it when it is learned anew, either (measured:
-# that halves a loss).
+# Times the budget: a plan that loses more does not hold it when it is learned anew, either
+# (measured: that halves a loss).
 NEAR = 3
 # Plans of next to no MACs that are tried; each is a pass over the frames.
 MOST_FREE = 6
