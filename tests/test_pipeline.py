@@ -250,6 +250,8 @@ def test_an_engine_of_another_device_says_what_to_run_there(copied, target):
         (("ufdl",), "did you mean 'ufld'"),
         (("ufld.r18_culan",), "did you mean 'ufld.r18_culane'"),
         (("ufld.r18_culane",), "no weights are bundled"),
+        (("twinlitenet",), "no weights are bundled"),  # its one variant
+        (("ufldv2",), "variants of ufldv2: ufldv2."),
         (("ufld", "--recipe", "int8_mze"), "did you mean 'int8_mse'"),
         (("ufld", "--data", "culan:/x"), "did you mean 'culane'"),
         (("ufld", "--data", "images:/no/such/folder"), "no folder"),

@@ -186,12 +186,17 @@ def list_families() -> list[str]:
 
 
 def get_model(name: str) -> LaneModel:
-    """The model of that name ("ufld", "ufld.r34_tusimple"); imports its family only, and torch."""
+    """The model of that name ("ufld", "ufld.r34_tusimple"); imports its family only, and torch.
+
+    A family of one variant goes by its own name, too.
+    """
     family = name.partition(".")[0]
     models = _family_models(family) if family in list_families() else ()
     for model in models:
         if model.name == name:
             return model
+    if name == family and len(models) == 1:
+        return models[0]
     if models:
         known = [m.name for m in models]
         close = difflib.get_close_matches(name, known, 1)

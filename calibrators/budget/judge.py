@@ -9,12 +9,14 @@ import numpy as np
 
 from calibrators.sensitivity.evaluation import EvaluationFrames, Outcome
 from trt_lane.lanes import LaneSet
-from trt_lane.metrics.culane import CulaneCounts, score_image
+from trt_lane.metrics.culane import CulaneCounts, CulaneMatches, match_image
 from trt_lane.metrics.report import DatasetScore
 from trt_lane.model import Metric
 
 RESAMPLES = 1000
 AGREEMENT_WANTED = 0.98
+# Points: a difference of two scores that are equal in decimals is not quite 0.
+ROUNDING = 1e-9
 # At one IoU chance decides: a lane that lies at the threshold is found or not by a hundredth of a
 # pixel, and on hundreds of frames such lanes are worth more than a budget of 0.3. The loss is that
 # of F1 averaged over thresholds around the official one, where each lane counts for how far it is
@@ -33,7 +35,8 @@ class Verdict:
         agreement_f1: F1 of its lanes against the float network's.
         distortion_px: Lane Distortion Score.
         loss_points: points (hundredths) lost against float, negative when the form is better; of
-            F1 the mean over STEADY_IOUS, where `value` is that of the official threshold.
+            F1 and of agreement the mean over STEADY_IOUS, where `value` is that of the official
+            threshold.
     """
 
     metric: str
@@ -100,10 +103,10 @@ def judge(
         rows, float_rows = _labelled(outcome.score), _labelled(reference.score)
         count = sum(len(label.lanes) for label in frames.labels if label.lanes is not None)
     else:
-        pairs = list(zip(lanes, float_lanes, strict=True))
-        rows = np.array([[_counts(score_image(a, b)[0])] for a, b in pairs])
-        float_rows = np.array([[(float(len(wanted)), 0.0, 0.0)] for _, wanted in pairs])
-        count = sum(len(wanted) for _, wanted in pairs)
+        rows = _steadily([match_image(a, b) for a, b in zip(lanes, float_lanes, strict=True)])
+        found = np.array([(float(len(wanted)), 0.0, 0.0) for wanted in float_lanes])
+        float_rows = np.repeat(found[:, None], len(STEADY_IOUS), axis=1)
+        count = sum(len(wanted) for wanted in float_lanes)
     loss = 100 * float((_values(float_rows[None]) - _values(rows[None]))[0])
     verdict = Verdict(name, value, float_value, outcome.agreement_f1, outcome.distortion_px, loss)
     draws = np.random.default_rng(0).integers(0, len(rows), (RESAMPLES, len(rows)))
@@ -116,9 +119,12 @@ def _labelled(score: DatasetScore) -> np.ndarray:
     """Numbers of each labelled frame: (frames, 1, 1) accuracies or (frames, thresholds, 3)."""
     if score.metric is Metric.TUSIMPLE:
         return np.array([[[image.accuracy]] for image in score.per_image])
-    return np.array(
-        [[_counts(image.counts(iou)) for iou in STEADY_IOUS] for image in score.matches]
-    )
+    return _steadily(score.matches)
+
+
+def _steadily(matches: Sequence[CulaneMatches]) -> np.ndarray:
+    """Counts at every threshold: (frames, thresholds, 3)."""
+    return np.array([[_counts(image.counts(iou)) for iou in STEADY_IOUS] for image in matches])
 
 
 def _counts(image: CulaneCounts) -> tuple[float, float, float]:

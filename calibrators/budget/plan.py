@@ -8,7 +8,7 @@ from enum import Enum
 
 from torch import fx
 
-from calibrators.budget.judge import Noise, Verdict
+from calibrators.budget.judge import ROUNDING, Noise, Verdict
 from calibrators.sensitivity.mixed import without_layers
 from trt_lane.scales import ScaleTable
 
@@ -55,6 +55,10 @@ class Plan:
     reason: tuple[str, ...]
     complete: bool = True
     cheaper: Plan | None = None
+
+    def holds(self) -> bool:
+        """Whether the plan's figures are within the budget."""
+        return self.after.loss_points <= self.budget_points + ROUNDING
 
     def to_dict(self) -> dict:
         """Plain values for ScaleTable.info["plan"]."""

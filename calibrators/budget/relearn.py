@@ -1,4 +1,4 @@
-"""Learn anew once it is known what stays in float.
+"""Confirm a plan on more frames, and learn anew once it is known what stays in float.
 
 A network that learned with everything in INT8 has bent its other layers to make up for the one that
 ruins its lanes. When the plan leaves that layer in float there is nothing to make up for, and what
@@ -8,11 +8,11 @@ was learned for it is in the way (ours; measured on a curve head's last layer: h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import fx
 
-from calibrators.budget.judge import AGREEMENT_WANTED, Verdict, judge
+from calibrators.budget.judge import AGREEMENT_WANTED, Noise, Verdict, judge
 from calibrators.budget.plan import Kind, Plan
 from calibrators.sensitivity.evaluation import (
     NO_BAR,
@@ -21,12 +21,16 @@ from calibrators.sensitivity.evaluation import (
     lanes_of_forms,
     outcome,
 )
+from calibrators.sensitivity.mixed import without_layers
 from calibrators.sensitivity.variants import FLOAT, FULL, Variants
+from trt_lane.lanes import LaneSet
 from trt_lane.model import LaneModel
 from trt_lane.scales import ScaleTable
 
 # The table of the same recipe in which those layers were in float from the beginning.
 Learn = Callable[[Sequence[str]], ScaleTable]
+
+_PLAN = "plan"  # name of the plan's form among the measured ones
 
 
 def is_mixed(plan: Plan) -> bool:
@@ -40,22 +44,61 @@ def learned_around(
     table: ScaleTable,
     plan: Plan,
     frames: EvaluationFrames,
-    learn: Learn,
+    learn: Learn | None,
     bar: Bar = NO_BAR,
 ) -> tuple[ScaleTable, Plan]:
     """The cheaper plan where learned anew it holds the budget, else the plan, learned anew.
 
-    Arguments and results are those of `learned_again`; nothing is learned where all is INT8 or all
-    is float, and there is no cheaper plan.
+    Arguments and results are those of `learned_again`; nothing is learned without `learn`, nor
+    where all is INT8 or all is float and there is no cheaper plan. Where `frames` are more than
+    the plan was made on, it is measured on them first.
     """
-    run = (frames, learn, bar)
-    if plan.cheaper is not None:
-        other, cheaper = learned_again(model, graph_module, table, plan.cheaper, *run)
-        if other is not table and _holds(cheaper.after, plan.budget_points):
+    on = (model, graph_module, table)
+    if plan.cheaper is not None and learn is not None:
+        cheaper = confirmed(*on, plan.cheaper, frames, bar)
+        other, cheaper = learned_again(*on, cheaper, frames, learn, bar)
+        agrees = cheaper.after.agreement_f1 >= AGREEMENT_WANTED
+        if other is not table and cheaper.holds() and agrees:
             return other, cheaper
-    if is_mixed(plan):
-        return learned_again(model, graph_module, table, plan, *run)
+    plan = confirmed(*on, plan, frames, bar)
+    if is_mixed(plan) and learn is not None:
+        return learned_again(*on, plan, frames, learn, bar)
     return table, plan
+
+
+def confirmed(
+    model: LaneModel,
+    graph_module: fx.GraphModule,
+    table: ScaleTable,
+    plan: Plan,
+    frames: EvaluationFrames,
+    bar: Bar = NO_BAR,
+) -> Plan:
+    """The plan with its figures on frames that are more than it was made on; else as it is.
+
+    Of many plans that were measured on the same frames the one that is chosen has had luck there.
+    """
+    if plan.frames >= len(frames) or plan.kind is Kind.FLOAT:
+        return plan
+    tables = {_PLAN: without_layers(table, graph_module, plan.float_layers)}
+    variants = Variants(graph_module, table)
+    lanes = lanes_of_forms(model.decoder, variants, tables, frames, bar, "confirm")
+    before, _ = _judged(frames, lanes, FULL)
+    after, noise = _judged(frames, lanes, _PLAN)
+    reason = (
+        f"that was on {plan.frames} frames; on {len(frames)} it is {after.loss_points:.2f} points "
+        f"and {after.distortion_px:.2f} px"
+    )
+    if plan.float_layers:
+        reason += f", and {before.loss_points:.2f} with everything in INT8"
+    return dataclasses.replace(
+        plan,
+        before=before,
+        after=after,
+        noise=noise,
+        frames=len(frames),
+        reason=(*plan.reason, reason),
+    )
 
 
 def learned_again(
@@ -74,7 +117,7 @@ def learned_again(
         graph_module: the folded float network.
         table: that the plan was made on, with everything quantised.
         plan: with some layers in float.
-        frames: that the plan was measured on.
+        frames: that the plan's figures are of.
         learn: makes the other table; minutes.
         bar: progress of the measurement.
 
@@ -83,9 +126,7 @@ def learned_again(
     """
     other = learn(plan.float_layers)
     lanes = lanes_of_forms(model.decoder, Variants(graph_module, other), {}, frames, bar, "lanes")
-    reference = outcome(frames, lanes[FLOAT], lanes[FLOAT])
-    found = outcome(frames, lanes[FULL], lanes[FLOAT])
-    verdict, noise = judge(frames, found, reference, lanes[FULL], lanes[FLOAT])
+    verdict, noise = _judged(frames, lanes, FULL)
     figures = f"{verdict.loss_points:.2f} points, {verdict.distortion_px:.2f} px"
     if not _is_better(verdict, plan):
         reason = f"learning again with those in float did not help ({figures}): not taken"
@@ -96,15 +137,21 @@ def learned_again(
     )
 
 
-def _holds(verdict: Verdict, budget_points: float) -> bool:
-    return verdict.loss_points <= budget_points and verdict.agreement_f1 >= AGREEMENT_WANTED
+def _judged(
+    frames: EvaluationFrames, lanes: Mapping[str, Sequence[LaneSet]], form: str
+) -> tuple[Verdict, Noise]:
+    reference = outcome(frames, lanes[FLOAT], lanes[FLOAT])
+    found = outcome(frames, lanes[form], lanes[FLOAT])
+    return judge(frames, found, reference, lanes[form], lanes[FLOAT])
 
 
 def _is_better(verdict: Verdict, plan: Plan) -> bool:
-    """Whether the lanes bend less, and neither budget nor agreement is lost for it."""
+    """Whether budget and agreement are not lost for it, and it wins the budget or bends less."""
     before = plan.after
-    return (
-        verdict.distortion_px < before.distortion_px
-        and verdict.loss_points <= max(plan.budget_points, before.loss_points)
-        and verdict.agreement_f1 >= min(AGREEMENT_WANTED, before.agreement_f1)
+    if verdict.agreement_f1 < min(AGREEMENT_WANTED, before.agreement_f1):
+        return False
+    if not plan.holds() and verdict.loss_points <= plan.budget_points:
+        return True
+    return verdict.distortion_px < before.distortion_px and verdict.loss_points <= max(
+        plan.budget_points, before.loss_points
     )

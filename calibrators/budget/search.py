@@ -10,6 +10,7 @@ from torch import fx
 
 from calibrators.budget.judge import (
     AGREEMENT_WANTED,
+    ROUNDING,
     Noise,
     Verdict,
     judge,
@@ -177,8 +178,7 @@ class Search:
 
     def holds(self, verdict: Verdict) -> bool:
         """Whether the budget is held."""
-        # 1e-9: a difference of two scores that are equal in decimals is not quite 0.
-        return verdict.loss_points <= self.budget_points + 1e-9
+        return verdict.loss_points <= self.budget_points + ROUNDING
 
     def agrees(self, verdict: Verdict) -> bool:
         """Whether the lanes are the float network's."""

@@ -169,6 +169,28 @@ def test_the_loss_tells_how_far_lanes_are_moved_not_on_which_side_of_one_thresho
     assert found["far"].loss_points > 40
 
 
+def test_without_labels_a_lane_at_the_threshold_is_not_a_whole_lane_lost():
+    frames = EvaluationFrames(
+        SimpleNamespace(metric=None, spec="made"), (0,), torch.zeros(1, 3, 4, 4), (), (Label("0"),)
+    )
+    rows = np.arange(580.0, 200, -10)
+
+    def at(x):
+        return [LaneSet.from_lanes([np.stack([np.full_like(rows, x), rows], 1)], (590, 1640))]
+
+    def loss(moved_px):
+        lanes = at(800 + moved_px)
+        outcomes = (outcome(frames, one, at(800)) for one in (lanes, at(800)))
+        verdict, noise = planner_judge(frames, *outcomes, lanes, at(800))
+        assert noise.lane_points == 100 and verdict.metric == "agreement_f1"
+        return verdict.loss_points
+
+    assert loss(0) == 0 and loss(2) == 0 and loss(60) == pytest.approx(100)
+    # Lanes are 30 px wide: the IoU is 21 / 39 at 9 px, and 19 / 41 at 11 px.
+    assert loss(9) == pytest.approx(100 * 4 / 9)
+    assert loss(11) == pytest.approx(100 * 5 / 9)
+
+
 def ticking():
     """A clock that moves by a second whenever somebody looks at it."""
     return partial(next, itertools.count())

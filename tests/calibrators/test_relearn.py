@@ -7,11 +7,11 @@ from run_program import refused
 from two_heads import two_heads, write_frames
 
 from calibrators.budget import cli as budget_cli
-from calibrators.budget import planner
+from calibrators.budget import command, planner
 from calibrators.budget.command import planned
 from calibrators.budget.plan import Kind, apply_plan
 from calibrators.budget.planner import plan_budget
-from calibrators.budget.relearn import is_mixed, learned_again, learned_around
+from calibrators.budget.relearn import confirmed, is_mixed, learned_again, learned_around
 from calibrators.budget.search import Search
 from calibrators.cli import main as calibrate
 from calibrators.quantise import quantise
@@ -123,6 +123,71 @@ def test_a_dear_plan_comes_with_the_best_of_the_cheap_ones(made):
     assert planner._cheaper(search, ("place2",)) == ()
     search.known[few] = dataclasses.replace(search.known[few], loss_points=50.0)
     assert planner._cheaper(search, search.order) == ("exist2",)
+
+
+def test_a_budget_that_is_won_by_learning_again_counts_more_than_what_lanes_bend(made):
+    figures = {"distortion_px": 0.0, "loss_points": 5.0}
+    after = dataclasses.replace(made.plan.after, **figures)
+    made.plan = dataclasses.replace(made.plan, after=after, budget_points=100.0)
+    assert again(made, made.learn)[0] is made.table  # the budget was held, and lanes bend more
+    made.plan = dataclasses.replace(made.plan, budget_points=0.3)
+    table, plan = again(made, made.learn)
+    assert table is not made.table and plan.holds()
+
+
+@pytest.fixture
+def many(made, tmp_path):
+    """Four times the frames that the plan was made on."""
+    return evaluation_frames(write_frames(tmp_path / "many", 24), made.model.image, 24)
+
+
+def test_a_plan_is_confirmed_on_more_frames(made, many):
+    on = (made.model, made.graph, made.table)
+    assert confirmed(*on, made.plan, made.frames) is made.plan  # nothing new to see
+    in_float = dataclasses.replace(made.plan, kind=Kind.FLOAT)
+    assert confirmed(*on, in_float, many) is in_float
+    plan = confirmed(*on, made.plan, many)
+    whole = plan_budget(*on, many, 0.3)
+    assert plan.float_layers == whole.float_layers == ("place2",)
+    assert (plan.frames, plan.before, plan.after) == (24, whole.before, whole.after)
+    assert plan.noise == whole.noise
+    assert plan.reason[:-1] == made.plan.reason
+    assert plan.reason[-1].startswith("that was on 6 frames; on 24 it is 0.00 points")
+
+
+def test_a_plan_that_more_frames_do_not_confirm_is_searched_again_on_them(
+    made, many, monkeypatch, capsys
+):
+    """The first search has luck with its frames."""
+    seen = []
+
+    def search(model, graph_module, table, frames, *rest):
+        seen.append(len(frames))
+        plan = plan_budget(model, graph_module, table, frames, *rest)
+        if len(frames) == 24:
+            return plan
+        return dataclasses.replace(plan, kind=Kind.ALL_INT8, float_layers=(), int8_share=1.0)
+
+    monkeypatch.setattr(command, "plan_budget", search)
+    options = SimpleNamespace(
+        budget=0.3, budget_data=many.dataset.spec, budget_frames=6, budget_minutes=5.0
+    )
+    table, words = planned(made.model, made.graph, made.table, options)
+    assert seen == [6, 24]
+    assert "24 frames do not confirm the plan" in capsys.readouterr().err
+    assert table.info["plan"]["float_layers"] == ["place2"] and "on 24 frames of" in words
+
+
+def test_a_large_network_is_not_confirmed_on_more_frames_than_it_has_time_for(
+    made, many, monkeypatch
+):
+    few = evaluation_frames(many.dataset.spec, made.model.image, 2)
+    assert len(command._more(few, made.model, made.graph)) == 8
+    assert len(command._more(many, made.model, made.graph)) == 24
+    macs = sum(command.layer_macs(made.graph).values())
+    monkeypatch.setattr(command, "MORE_MACS", 5.5 * macs)
+    assert len(command._more(few, made.model, made.graph)) == 5
+    assert command._more(made.frames, made.model, made.graph) is made.frames
 
 
 def test_only_a_mixed_plan_is_learned_again(made):
