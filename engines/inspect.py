@@ -186,7 +186,8 @@ def coverage_line(found: Coverage) -> str:
     line = f"INT8: {found.share:.1%} of {found.total_macs / 1e9:.3f} G convolution and linear MACs"
     if found.not_int8:
         first, reason = found.not_int8[0]
-        line += f"; {len(found.not_int8)} layers in float, first {first}: {reason}"
+        layers = "1 layer" if len(found.not_int8) == 1 else f"{len(found.not_int8)} layers"
+        line += f"; {layers} in float, first {first}: {reason}"
     if found.activation_macs:
         line += f"; {found.activation_macs / 1e6:.1f} M attention MACs stay in float"
     return line

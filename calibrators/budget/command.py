@@ -158,11 +158,10 @@ def describe(plan: Plan) -> str:
         lines += textwrap.wrap(f"kept in float: {kept}", 96, initial_indent="  ",
                                subsequent_indent="    ")  # fmt: skip
     low, high = plan.noise.low_points, plan.noise.high_points
-    if plan.after.metric != "accuracy":
-        name = "F1" if plan.after.metric == "f1" else "agreement F1"
+    if plan.after.metric == "f1":
         at_half = 100 * (plan.after.float_value - plan.after.value)
         lines.append(
-            f"  {name} is averaged over IoU {min(STEADY_IOUS):g} to {max(STEADY_IOUS):g}; at 0.5 "
+            f"  F1 is averaged over IoU {min(STEADY_IOUS):g} to {max(STEADY_IOUS):g}; at 0.5 "
             f"alone, where chance decides more, the loss is {at_half:.2f}"
         )
     lines.append(

@@ -8,7 +8,7 @@ from enum import Enum
 
 from torch import fx
 
-from calibrators.budget.judge import ROUNDING, Noise, Verdict
+from calibrators.budget.judge import ROUNDING, Noise, Verdict, allowed_points
 from calibrators.sensitivity.mixed import without_layers
 from trt_lane.scales import ScaleTable
 
@@ -28,7 +28,7 @@ class Plan:
 
     Attributes:
         kind: how far the planner had to go.
-        budget_points: what may be lost.
+        budget_points: what the user lets INT8 cost.
         float_layers: module paths in graph order.
         int8_share: share of the MACs of convolutions and linear layers that stays quantised in the
             graph, as engines.macs.quantised_share counts it; an engine may run fewer in INT8.
@@ -56,15 +56,21 @@ class Plan:
     complete: bool = True
     cheaper: Plan | None = None
 
+    @property
+    def allowed_points(self) -> float:
+        """What may be lost on these frames."""
+        return allowed_points(self.budget_points, self.after, self.noise)
+
     def holds(self) -> bool:
-        """Whether the plan's figures are within the budget."""
-        return self.after.loss_points <= self.budget_points + ROUNDING
+        """Whether the plan's figures are within what may be lost."""
+        return self.after.loss_points <= self.allowed_points + ROUNDING
 
     def to_dict(self) -> dict:
         """Plain values for ScaleTable.info["plan"]."""
         return {
             "kind": self.kind.value,
             "budget_points": self.budget_points,
+            "allowed_points": self.allowed_points,
             "float_layers": list(self.float_layers),
             "int8_macs_share": self.int8_share,
             "before": self.before.to_dict(),

@@ -116,7 +116,7 @@ def _best_of_free(
 
 def _surely_holds(search: Search, layers: Sequence[str]) -> bool:
     """Whether the budget is held wherever in its interval the loss may be."""
-    return search.noise[frozenset(layers)].high_points <= search.budget_points
+    return search.noise[frozenset(layers)].high_points <= search.allowed_points
 
 
 def _free_plans(
@@ -143,7 +143,7 @@ def _cheaper(search: Search, layers: Sequence[str]) -> tuple[str, ...]:
         for plan, verdict in search.known.items()
         if plan
         and search.float_share(plan) <= CHEAP_SHARE
-        and verdict.loss_points <= NEAR * search.budget_points
+        and verdict.loss_points <= NEAR * search.allowed_points
     ]
     best = min(near, key=lambda plan: search.known[plan].loss_points, default=frozenset())
     return tuple(path for path in search.order if path in best)
@@ -177,7 +177,10 @@ def _plan(search: Search, layers: Sequence[str], complete: bool = True) -> Plan:
 
 def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -> list[str]:
     before, after = search.measure([(), chosen])
+    noise = search.noise[frozenset(chosen)]
     budget = f"{search.budget_points:g} points"
+    if search.allowed_points > search.budget_points:
+        budget = f"one lane ({search.allowed_points:.2f} points)"
     if kind is Kind.ALL_INT8:
         reasons = [f"everything in INT8 loses {before.loss_points:.2f}, within {budget}"]
     elif kind is Kind.FLOAT:
@@ -191,9 +194,10 @@ def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -
             )
         ]
     else:
+        layers = "1 layer" if len(chosen) == 1 else f"{len(chosen)} layers"
         reasons = [
             f"everything in INT8 loses {before.loss_points:.2f} points (agreement F1 "
-            f"{before.agreement_f1:.4f}); with {len(chosen)} layers in float "
+            f"{before.agreement_f1:.4f}); with {layers} in float "
             f"({100 * search.float_share(chosen):.2g} % of the MACs) it is "
             f"{after.loss_points:.2f} (agreement F1 {after.agreement_f1:.4f}), and the lanes bend "
             f"{after.distortion_px:.2f} px instead of {before.distortion_px:.2f}"
@@ -219,10 +223,10 @@ def _reason(search: Search, kind: Kind, chosen: Sequence[str], complete: bool) -
             "the float network itself scores 0 on these frames, so there was nothing to lose: "
             "check that the checkpoint, the labels and the model are of one data set"
         )
-    noise = search.noise[frozenset(chosen)]
     if search.has_lanes() and noise.lane_points > search.budget_points:
+        allowed = " and is what may be lost" if search.allowed_points > search.budget_points else ""
         reasons.append(
             f"on {len(search.frames)} frames one lane is {noise.lane_points:.2f} points, more "
-            "than the budget: give more frames to tell losses this small"
+            f"than the budget{allowed}: give more frames to tell losses this small"
         )
     return reasons

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import fx
 
-from calibrators.budget.judge import AGREEMENT_WANTED, Noise, Verdict, judge
+from calibrators.budget.judge import AGREEMENT_WANTED, ROUNDING, Noise, Verdict, judge
 from calibrators.budget.plan import Kind, Plan
 from calibrators.sensitivity.evaluation import (
     NO_BAR,
@@ -150,8 +150,8 @@ def _is_better(verdict: Verdict, plan: Plan) -> bool:
     before = plan.after
     if verdict.agreement_f1 < min(AGREEMENT_WANTED, before.agreement_f1):
         return False
-    if not plan.holds() and verdict.loss_points <= plan.budget_points:
+    if not plan.holds() and verdict.loss_points <= plan.allowed_points + ROUNDING:
         return True
     return verdict.distortion_px < before.distortion_px and verdict.loss_points <= max(
-        plan.budget_points, before.loss_points
+        plan.allowed_points, before.loss_points
     )

@@ -13,6 +13,7 @@ from calibrators.budget.judge import (
     ROUNDING,
     Noise,
     Verdict,
+    allowed_points,
     judge,
 )
 from calibrators.network_parts import Block, blocks, head_layers
@@ -51,7 +52,7 @@ class Search:
         graph_module: the folded float network.
         table: with everything quantised.
         frames: to measure on.
-        budget_points: what may be lost.
+        budget_points: what the user lets INT8 cost.
         bar: progress.
         limit_s: seconds after which OutOfTime ends every measurement but the first.
         clock: seconds that pass.
@@ -80,6 +81,7 @@ class Search:
         self.noise: dict[frozenset[str], Noise] = {}
         self._lanes: dict[str, list] = {}  # of FLOAT and FULL, once they were measured
         self._float: Outcome | None = None
+        self.allowed_points = budget_points  # on these frames, once something was measured
 
     def bar(self, items: Iterable, total: int, what: str) -> Iterator:
         """A progress bar that tells the time and ends with it."""
@@ -113,6 +115,8 @@ class Search:
                 self.known[layers], self.noise[layers] = judge(
                     self.frames, found, self._float, lanes[name], lanes[FLOAT]
                 )
+            known = (self.known[new[0]], self.noise[new[0]])
+            self.allowed_points = allowed_points(self.budget_points, *known)
         return [self.known[layers] for layers in asked]
 
     def _name(self, layers: frozenset[str], number: int) -> str:
@@ -178,7 +182,7 @@ class Search:
 
     def holds(self, verdict: Verdict) -> bool:
         """Whether the budget is held."""
-        return verdict.loss_points <= self.budget_points + ROUNDING
+        return verdict.loss_points <= self.allowed_points + ROUNDING
 
     def agrees(self, verdict: Verdict) -> bool:
         """Whether the lanes are the float network's."""

@@ -12,7 +12,7 @@ from two_heads import FRAME_HW, two_heads, write_frames
 
 from calibrators.budget import planner
 from calibrators.budget.command import describe, points
-from calibrators.budget.judge import Noise, Verdict
+from calibrators.budget.judge import Noise, Verdict, allowed_points
 from calibrators.budget.judge import judge as planner_judge
 from calibrators.budget.plan import Kind, apply_plan
 from calibrators.budget.planner import plan_budget
@@ -169,7 +169,7 @@ def test_the_loss_tells_how_far_lanes_are_moved_not_on_which_side_of_one_thresho
     assert found["far"].loss_points > 40
 
 
-def test_without_labels_a_lane_at_the_threshold_is_not_a_whole_lane_lost():
+def test_without_labels_the_loss_is_that_of_agreement_at_the_official_threshold():
     frames = EvaluationFrames(
         SimpleNamespace(metric=None, spec="made"), (0,), torch.zeros(1, 3, 4, 4), (), (Label("0"),)
     )
@@ -187,8 +187,23 @@ def test_without_labels_a_lane_at_the_threshold_is_not_a_whole_lane_lost():
 
     assert loss(0) == 0 and loss(2) == 0 and loss(60) == pytest.approx(100)
     # Lanes are 30 px wide: the IoU is 21 / 39 at 9 px, and 19 / 41 at 11 px.
-    assert loss(9) == pytest.approx(100 * 4 / 9)
-    assert loss(11) == pytest.approx(100 * 5 / 9)
+    assert loss(9) == 0 and loss(11) == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("metric", "lane_points", "allowed"),
+    [
+        ("agreement_f1", 0.2, 0.3),
+        ("agreement_f1", 1.7, 1.7),  # finer than one lane, 59 lanes cannot tell
+        ("agreement_f1", 2.0, 2.0),
+        ("agreement_f1", 2.1, 0.3),  # less than 0.98 would agree
+        ("f1", 1.7, 0.3),
+        ("accuracy", 1.7, 0.3),
+    ],
+)
+def test_of_few_unlabelled_frames_one_lane_may_be_lost(metric, lane_points, allowed):
+    verdict = Verdict(metric, 1.0, 1.0, 1.0, 0.0, 0.0)
+    assert allowed_points(0.3, verdict, Noise(lane_points, 0.0, 0.0)) == allowed
 
 
 def ticking():
