@@ -23,7 +23,7 @@ from benchmarks.cell_specs import ModelSpec, RecipeSpec
 from benchmarks.peers import Peer
 from trt_lane.datasets import open_dataset
 from trt_lane.errors import TrtLaneError
-from trt_lane.files import read_json, write_json
+from trt_lane.files import check_writable, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 # Whatever can change a cell's numbers.
@@ -155,7 +155,7 @@ def run(cell: Cell, conditions: Conditions) -> dict[str, Any]:
     unfinished = _path(cell, conditions, f"-{code[:12]}.npz")
     scored = unfinished.with_suffix(".scored.json")
     log = _path(cell, conditions, ".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(log)
     command = _command(cell, conditions, unfinished, scored)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     with log.open("wb") as stream:

@@ -24,7 +24,7 @@ from engines.target import Target, gpu_is_visible
 from trt_lane.building.child import Progress, run_builder
 from trt_lane.building.recipe import BuilderKind
 from trt_lane.errors import TrtLaneError
-from trt_lane.files import read_json, write_bytes, write_json
+from trt_lane.files import check_writable, read_json, write_bytes, write_json
 
 LAYERS_NAME, LOG_NAME = "layers.json", "build.log"
 LAYERS_SCHEMA = 1
@@ -83,8 +83,8 @@ def build(
     _check_machine(target, onnx_path)
     model, prepared_note = prepared(read_onnx(onnx_path), target, plugin_library)
     _check_operators(model, target, plugin_library)
-    out_dir.mkdir(parents=True, exist_ok=True)
     log = out_dir / LOG_NAME
+    check_writable(log)
     notes = (prepared_note,) if prepared_note else ()
     if target.builder is BuilderKind.ONNXRUNTIME:
         engine, table, version, lowered = _build_cpu(model, target, out_dir, maxima or {})

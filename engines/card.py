@@ -57,11 +57,14 @@ class ModelCard:
 def read_onnx(path: Path) -> onnx.ModelProto:
     """An ONNX file with its weights; a missing or damaged one is a TrtLaneError."""
     try:
-        return onnx.load(path)
+        model = onnx.load(path)
     except FileNotFoundError:
         raise TrtLaneError(f"no ONNX file at {path}; run: python -m engines export") from None
     except Exception as error:  # protobuf and onnx raise many kinds on damaged files
         raise TrtLaneError(f"{path} is not a whole ONNX file ({error}); export it again") from None
+    if not model.graph.node:  # an empty file is a valid message
+        raise TrtLaneError(f"{path} is an ONNX file without any node; export it again")
+    return model
 
 
 def read_card(onnx_model: onnx.ModelProto) -> ModelCard | None:

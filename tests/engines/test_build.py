@@ -131,10 +131,19 @@ def test_a_target_that_must_be_built_on_the_device_says_what_to_run_there(tmp_pa
 def test_a_file_that_is_no_onnx_is_one_clear_error(tmp_path, content, name):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(TrtLaneError):
+    with pytest.raises(TrtLaneError, match="ONNX file"):
         build(path, load_target(name), tmp_path)
     with pytest.raises(TrtLaneError, match="no ONNX file"):
         build(tmp_path / "none.onnx", load_target(name), tmp_path)
+
+
+@pytest.mark.parametrize("out", ["afile", "afile/engine"])
+def test_a_place_that_cannot_be_a_folder_is_one_clear_error(tmp_path, out):
+    path = saved(tmp_path, pair(resnet).qdq)
+    (tmp_path / "afile").write_text("keep")
+    with pytest.raises(TrtLaneError, match=r"cannot write .*afile"):
+        build(path, load_target("cpu"), tmp_path / out)
+    assert (tmp_path / "afile").read_text() == "keep"
 
 
 def test_the_cpu_engine_runs_integers_and_states_added_rounding(tmp_path):
