@@ -13,7 +13,7 @@ from benchmarks.machine import machine
 from benchmarks.peers import Peer
 from benchmarks.quant_markdown import markdown
 from benchmarks.quant_rows import mean_points, row
-from trt_lane.files import write_bytes, write_json
+from trt_lane.files import check_writable, write_bytes, write_json
 
 SCHEMA = 1
 Say = Callable[[str], None]
@@ -40,6 +40,7 @@ def quant_table(
     Raises:
         TrtLaneError: two methods have one name; before anything runs.
     """
+    check_writable(out.with_name(f"{out.name}.json"))  # before hours of work
     check_methods(methods)
     cells = [
         Cell(model, method, seed)

@@ -44,6 +44,8 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
         ["peers-runtime", engine, *onnx, *out],
         ["plugins", *out],
         ["scorer-speed", *out],
+        ["quant-table", "ufld", "int8_minmax", "--out", str(under)],
+        ["steps-curve", "ufld", "--out", str(under)],
         ["sweep", "ufld", "int8_minmax", *out, "--work", str(tmp_path / "work")],
         ["vehicle", engine, "--video", "none.mp4", *out],
     ):
