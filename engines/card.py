@@ -55,7 +55,7 @@ class ModelCard:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """An ONNX file with its weights; a missing or damaged one is a TrtLaneError."""
+    """An ONNX file with its weights; a missing, damaged or empty one is a TrtLaneError."""
     try:
         model = onnx.load(path)
     except FileNotFoundError:

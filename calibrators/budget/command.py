@@ -39,7 +39,8 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
         "--budget",
         type=points,
         help="points of F1 or accuracy (of agreement F1 with float where there are no labels) that "
-        "INT8 may cost; layers stay in float until it holds. 'none' for everything in INT8",
+        "INT8 may cost (without labels one lane at least, while that is 2 points or less); layers "
+        "stay in float until it holds. 'none' for everything in INT8",
     )
     parser.add_argument(
         "--budget-data",
